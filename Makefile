@@ -1,0 +1,157 @@
+# make            build priv/llm_router
+# make demo       install what is missing, build, run the main job
+# make test       install what is missing, build, run all tests
+# make help       everything else
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+BUILD ?= build/$(or $(subst $(comma),-,$(SAN)),release)
+comma := ,
+
+PKG_CONFIG ?= pkg-config
+LIBRARIES := libuv libcurl jansson openssl
+ERL_INTERFACE := $(firstword $(wildcard $(ERL_EI_LIBDIR) \
+	/usr/lib/erlang/usr/lib) $(wildcard /usr/lib/*/erlang/usr/lib))
+ERL_EI_LIBDIR ?= $(ERL_INTERFACE)
+ERL_EI_INCLUDE_DIR ?= $(patsubst %/lib,%/include,$(ERL_EI_LIBDIR))
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes \
+	-Wmissing-prototypes -Wwrite-strings -Wformat=2 -Wswitch-enum \
+	-Wimplicit-fallthrough -Werror
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -D_REENTRANT -g $(WARNINGS) $(MODE_CFLAGS) \
+	-DLLM_ROUTER_VERSION='"$(VERSION)"' -Iinclude -Ic_src \
+	-isystem $(ERL_EI_INCLUDE_DIR) \
+	$(shell $(PKG_CONFIG) --cflags $(LIBRARIES)) $(CFLAGS)
+ALL_LDFLAGS = $(MODE_LDFLAGS) $(LDFLAGS)
+LDLIBS = -L$(ERL_EI_LIBDIR) -lei $(shell $(PKG_CONFIG) --libs $(LIBRARIES)) \
+	-lpthread -lm
+
+ifdef SAN
+MODE_CFLAGS := -O1 -fno-omit-frame-pointer -fsanitize=$(SAN) \
+	-fno-sanitize-recover=all
+MODE_LDFLAGS := -fsanitize=$(SAN)
+else
+MODE_CFLAGS := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+MODE_LDFLAGS := -pie -Wl,-z,relro,-z,now
+endif
+
+LAYERS := base term json config core provider api loop dist http service
+SOURCES := $(sort $(foreach layer,$(LAYERS),$(wildcard c_src/$(layer)/*.c)))
+OBJECTS := $(SOURCES:c_src/%.c=$(BUILD)/%.o)
+TESTS := $(sort $(wildcard c_src/tests/test_*.c))
+TEST_PROGRAMS := $(TESTS:c_src/tests/%.c=$(BUILD)/tests/%)
+FUZZERS := $(sort $(wildcard c_src/fuzz/fuzz_*.c))
+REPLAYS := $(FUZZERS:c_src/fuzz/fuzz_%.c=$(BUILD)/fuzz/replay_%)
+PROGRAM := $(if $(SAN),$(BUILD)/llm_router,priv/llm_router)
+
+# V=1 shows the commands.
+say = @$(if $(V),,echo '$(1) $@';)
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all
+all: layers $(PROGRAM)
+
+$(PROGRAM): $(BUILD)/main.o $(OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/%.o: c_src/%.c
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(OBJECTS)
+	$(call say,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+$(BUILD)/fuzz/replay_%: $(BUILD)/fuzz/fuzz_%.o $(BUILD)/fuzz/replay.o $(OBJECTS)
+	$(call say,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/fuzzer_%: $(BUILD)/fuzz/fuzz_%.o $(OBJECTS)
+	$(call say,LD)$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# The layers of docs/architecture.md are a DAG; this fails the build when an
+# include or a third-party call breaks it.
+.PHONY: layers
+layers:
+	@scripts/check-layers
+
+.PHONY: deps
+deps:
+	@scripts/install-deps
+
+.PHONY: demo
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/demo
+
+# Everything: both compilers, unit tests and fuzz corpora plain and under the
+# sanitizers, Common Test with real nodes, one suite again under sanitizers.
+.PHONY: test
+test: deps
+	@scripts/test
+
+.PHONY: unit
+unit: $(TEST_PROGRAMS)
+	@scripts/run-units $(TEST_PROGRAMS)
+
+.PHONY: replay
+replay: $(REPLAYS)
+	@for replay in $(REPLAYS); do \
+		$$replay c_src/fuzz/corpus/$${replay##*/replay_} || exit 1; \
+	done
+
+.PHONY: valgrind
+valgrind: $(TEST_PROGRAMS)
+	@UNIT_WRAPPER='valgrind -q --leak-check=full --error-exitcode=99' \
+		scripts/run-units $(TEST_PROGRAMS)
+
+.PHONY: ct
+ct: all
+	@scripts/run-ct $(SUITES)
+
+# The call forms once more from newer releases, in a Debian chroot.
+.PHONY: test-otp27 test-otp29
+test-otp27: deps all
+	@scripts/run-ct --otp27
+test-otp29: deps all
+	@scripts/run-ct --otp29
+
+.PHONY: bench
+bench: deps all
+	@$(MAKE) --no-print-directory -C bench run
+
+# make fuzz TARGET=term_check SECONDS=600
+.PHONY: fuzz
+fuzz:
+	@scripts/fuzz '$(TARGET)' '$(or $(SECONDS),600)'
+
+.PHONY: format
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+.PHONY: install
+install: all
+	install -D -m 755 priv/llm_router \
+		$(DESTDIR)$(PREFIX)/lib/llm_router/llm_router
+	cp -r priv/prompts priv/schemas priv/models.json \
+		$(DESTDIR)$(PREFIX)/lib/llm_router/
+	mkdir -p $(DESTDIR)$(PREFIX)/bin
+	ln -sf ../lib/llm_router/llm_router $(DESTDIR)$(PREFIX)/bin/llm_router
+
+.PHONY: clean
+clean:
+	rm -rf build priv/llm_router
+
+.PHONY: help
+help:
+	@sed -n '1,/^$$/p' Makefile | sed 's/^# \{0,1\}//'
+	@echo 'make unit       unit tests; SAN=address,undefined for sanitizers'
+	@echo 'make replay     fuzz corpora through every decoder'
+	@echo 'make valgrind   unit tests under valgrind'
+	@echo 'make ct         Common Test; SUITES="calls_SUITE" for some'
+	@echo 'make test-otp27 call forms from OTP 27 (Debian trixie chroot)'
+	@echo 'make test-otp29 call forms from OTP 29 (Debian forky chroot)'
+	@echo 'make bench      measurements, as ratios against a peer'
+	@echo 'make fuzz       TARGET=name SECONDS=600'

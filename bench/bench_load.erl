@@ -1,0 +1,76 @@
+%% The load, made on the caller's node.
+-module(bench_load).
+
+-export([window/3, wave/2]).
+-export_type([call/0]).
+
+-define(ANSWER_MS, 60000).
+-define(HEAP_WORDS, 100000). % no garbage collection while few callers measure
+
+%% One call and the answer that counts as success.
+-type call() :: {ping, gen_server:server_ref()}
+              | {ping, node(), module()}
+              | {generate_task, gen_server:server_ref(), binary()}.
+
+%% Callers processes call again and again for Ms milliseconds. A wrong answer
+%% ends the measurement.
+-spec window(call(), pos_integer(), pos_integer()) -> #{atom() => number()}.
+window(Call, Callers, Ms) ->
+    Fun = to_fun(Call),
+    Start = now_ns(),
+    End = Start + Ms * 1000000,
+    Heap = max(1000, ?HEAP_WORDS div Callers),
+    Pids = [spawn_opt(fun() -> exit({took, repeat(Fun, now_ns(), End, [])}) end,
+                      [monitor, {min_heap_size, Heap}])
+            || _ <- lists:seq(1, Callers)],
+    Took = lists:append([await(Pid) || Pid <- Pids]),
+    Seconds = (now_ns() - Start) / 1.0e9,
+    Sorted = list_to_tuple(lists:sort(Took)),
+    Count = tuple_size(Sorted),
+    #{calls => Count,
+      calls_per_s => Count / Seconds,
+      median_us => element((Count + 1) div 2, Sorted) / 1000,
+      p99_us => element(max(1, Count * 99 div 100), Sorted) / 1000}.
+
+repeat(_Fun, Now, End, Took) when Now >= End ->
+    Took;
+repeat(Fun, Now, End, Took) ->
+    Fun(),
+    Later = now_ns(),
+    repeat(Fun, Later, End, [Later - Now | Took]).
+
+await({Pid, Monitor}) ->
+    receive
+        {'DOWN', Monitor, process, Pid, {took, Took}} -> Took;
+        {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+    end.
+
+%% Callers processes call once, all at the same time: how many had the right
+%% answer, and after how many milliseconds the last answer came.
+-spec wave(call(), pos_integer()) ->
+    #{answered := non_neg_integer(), last_ms := float()}.
+wave(Call, Callers) ->
+    Fun = to_fun(Call),
+    Start = now_ns(),
+    Pids = [spawn_monitor(fun() -> Fun(), exit({took, [now_ns() - Start]}) end)
+            || _ <- lists:seq(1, Callers)],
+    Took = lists:append([took_or_none(Pid) || Pid <- Pids]),
+    #{answered => length(Took), last_ms => lists:max([0 | Took]) / 1.0e6}.
+
+took_or_none({Pid, Monitor}) ->
+    receive
+        {'DOWN', Monitor, process, Pid, {took, Took}} -> Took;
+        {'DOWN', Monitor, process, Pid, _} -> []
+    end.
+
+to_fun({ping, Server}) ->
+    fun() -> pong = gen_server:call(Server, ping, ?ANSWER_MS) end;
+to_fun({ping, Node, Module}) ->
+    fun() -> pong = rpc:call(Node, Module, ping, []) end;
+to_fun({generate_task, Server, Prompt}) ->
+    Request = {generate_task, Prompt},
+    fun() -> {ok, #{title := _}} = gen_server:call(Server, Request, ?ANSWER_MS)
+    end.
+
+now_ns() ->
+    erlang:monotonic_time(nanosecond).

@@ -1,0 +1,127 @@
+/* From terms to a request: what the files of this layer share.
+ *
+ * Every decode function takes the path of its value, fails by value with the
+ * fault at or below that path, and keeps nothing but copies in the arena. */
+#ifndef LLM_ROUTER_API_DECODE_INTERNAL_H
+#define LLM_ROUTER_API_DECODE_INTERNAL_H
+
+#include "llm_router/api/call.h"
+
+struct decoder {
+    struct arena *arena;
+    struct request *request; /* what is being filled */
+    struct error *err;
+};
+
+typedef bool decode_function(struct decoder *decoder, const char *path,
+                             struct term value);
+
+/* --- arguments.c: the kinds of values --- */
+
+/* nil, or Erlang's undefined: an option that is not given. */
+bool term_is_absent(struct term term);
+
+/* "must be WANTED, got KIND". Always false. */
+bool refuse_kind(struct decoder *decoder, const char *path, const char *wanted,
+                 struct term value);
+
+/* Any text of at most CALL_TEXT_MAX bytes. */
+bool decode_text(struct decoder *decoder, const char *path, struct term value,
+                 struct slice *text);
+
+/* The same with something in it besides white space. */
+bool decode_full_text(struct decoder *decoder, const char *path,
+                      struct term value, struct slice *text);
+
+/* An atom or text of 1..128 printable ASCII characters. */
+bool decode_name(struct decoder *decoder, const char *path, struct term value,
+                 struct slice *name);
+
+struct range {
+    int64_t least, most;
+};
+bool decode_integer(struct decoder *decoder, const char *path,
+                    struct term value, struct range range, int64_t *integer);
+
+/* One of two names, as an atom or text: *second says which. */
+struct alternatives {
+    const char *first, *second;
+};
+bool decode_either(struct decoder *decoder, const char *path, struct term value,
+                   struct alternatives names, bool *second);
+
+/* A map or keyword list with known keys, which are atoms or binaries. The path
+ * of a fault is the key, or empty. */
+struct field {
+    const char *name;
+    bool hidden;       /* not named to who writes an unknown one */
+    bool seen;         /* out: it is there */
+    bool given;        /* out: it is there and neither nil nor undefined */
+    struct term value; /* out, if given */
+};
+
+/* Of a key that a keyword list has twice the first counts, as for
+ * Keyword.get/2; a map cannot have it as an atom and a binary. */
+bool decode_fields(struct decoder *decoder, struct term value,
+                   struct field *fields, size_t count);
+
+/* `name` for a message: itself, or "?" if it is not short printable ASCII.
+ * Writes at most 64 bytes and a NUL to `text`. */
+enum { SHOWN_NAME_MAX = 64 };
+const char *shown_name(struct slice name, char text[SHOWN_NAME_MAX + 1]);
+
+/* --- messages.c --- */
+
+/* Messages of `call`; fills request->messages. */
+decode_function decode_messages;
+
+/* Puts one message behind those there are; room for two. */
+void add_message(struct decoder *decoder, enum role role, struct slice content);
+
+/* --- options.c --- */
+
+/* Opts of the request's operation; the path is "opts". */
+decode_function decode_options;
+
+/* --- operations.c --- */
+
+/* An operation's name and arguments, from an atom, a tuple or an rpc call. Not
+ * to be copied: arguments may point into scratch. */
+enum { ARGUMENTS_MAX = 4 };
+struct invocation {
+    struct slice name; /* data NULL: the term is no invocation */
+    uint32_t count;    /* of all arguments; only ARGUMENTS_MAX are kept */
+    struct term arguments[ARGUMENTS_MAX];
+    char scratch[ARGUMENTS_MAX][2]; /* integers of a STRING_EXT */
+};
+
+/* Of an atom or a tuple that begins with one. */
+void invocation_of_term(struct invocation *invocation, struct term term);
+
+/* False: `list` is not a proper list. */
+bool invocation_of_list(struct invocation *invocation, struct slice name,
+                        struct term list);
+
+/* Does the invocation carry a pid behind the operation's own arguments, and
+ * perhaps a reference behind that, to take the result? Those are given here.
+ * *reference is the empty slice when there is none. Lends. */
+bool invocation_taker(const struct invocation *invocation,
+                      enum operation operation, struct slice *pid,
+                      struct slice *reference);
+
+bool operation_find(struct slice name, enum operation *operation);
+
+/* May the operation be called with so many arguments in all, options and
+ * taker included? */
+bool operation_has_arity(enum operation operation, uint32_t count);
+
+/* Fills decoder->request from the operation's arguments (options included, a
+ * taker not). */
+bool decode_request(struct decoder *decoder, enum operation operation,
+                    const struct term *arguments, uint32_t count);
+
+/* ERR_UNKNOWN_REQUEST for an invocation that is no operation, or a term that
+ * is no invocation. Always false. */
+bool refuse_unknown(const struct invocation *invocation, struct error *err);
+
+#endif

@@ -1,0 +1,142 @@
+#include "llm_router/base/arena.h"
+
+#include <stdalign.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "llm_router/base/mem.h"
+
+enum { FIRST_BLOCK = 1024, LARGEST_BLOCK = 64 * 1024 };
+
+struct arena_block {
+    struct arena_block *older;
+    size_t size; /* of bytes */
+    size_t used;
+    alignas(max_align_t) char bytes[];
+};
+
+void arena_init(struct arena *arena, size_t first_block)
+{
+    *arena = (struct arena){
+        .next_block = first_block > 0 ? first_block : FIRST_BLOCK,
+    };
+}
+
+void arena_release(struct arena *arena)
+{
+    arena_rewind(arena, (struct arena_mark){NULL, 0});
+}
+
+static struct arena_block *add_block(struct arena *arena, size_t size)
+{
+    size_t room = arena->next_block;
+    struct arena_block *block;
+
+    if (size > room)
+        room = size;
+    else if (arena->next_block < LARGEST_BLOCK)
+        arena->next_block *= 2;
+    block = mem_realloc(NULL, sizeof(*block) + room);
+    *block = (struct arena_block){.older = arena->newest, .size = room};
+    arena->newest = block;
+    arena->reserved += sizeof(*block) + room;
+    return block;
+}
+
+static char *take(struct arena *arena, size_t size, size_t alignment)
+{
+    struct arena_block *block = arena->newest;
+    size_t start = 0;
+
+    if (block)
+        start = (block->used + alignment - 1) & ~(alignment - 1);
+    if (!block || start > block->size || size > block->size - start) {
+        block = add_block(arena, size);
+        start = 0;
+    }
+    block->used = start + size;
+    return block->bytes + start;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+    void *memory = take(arena, size, alignof(max_align_t));
+
+    memset(memory, 0, size);
+    return memory;
+}
+
+void *arena_array(struct arena *arena, size_t count, size_t element_size)
+{
+    size_t size;
+
+    if (__builtin_mul_overflow(count, element_size, &size)) {
+        fprintf(stderr, "level=error component=mem array of %zu overflows\n",
+                count);
+        abort();
+    }
+    return arena_alloc(arena, size);
+}
+
+char *arena_bytes(struct arena *arena, size_t size)
+{
+    return take(arena, size, 1);
+}
+
+struct slice arena_copy(struct arena *arena, struct slice text)
+{
+    char *copy = arena_bytes(arena, text.size);
+
+    if (text.size > 0)
+        memcpy(copy, text.data, text.size);
+    return slice_make(copy, text.size);
+}
+
+char *arena_text(struct arena *arena, struct slice text)
+{
+    char *copy = arena_bytes(arena, text.size + 1);
+
+    if (text.size > 0)
+        memcpy(copy, text.data, text.size);
+    copy[text.size] = '\0';
+    return copy;
+}
+
+struct slice arena_printf(struct arena *arena, const char *format, ...)
+{
+    va_list arguments;
+    int size;
+    char *text;
+
+    va_start(arguments, format);
+    size = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (size < 0)
+        return slice_of("");
+    text = arena_bytes(arena, (size_t)size + 1);
+    va_start(arguments, format);
+    vsnprintf(text, (size_t)size + 1, format, arguments);
+    va_end(arguments);
+    return slice_make(text, (size_t)size);
+}
+
+struct arena_mark arena_mark(const struct arena *arena)
+{
+    return (struct arena_mark){
+        .block = arena->newest,
+        .used = arena->newest ? arena->newest->used : 0,
+    };
+}
+
+void arena_rewind(struct arena *arena, struct arena_mark mark)
+{
+    while (arena->newest != mark.block) {
+        struct arena_block *block = arena->newest;
+
+        arena->newest = block->older;
+        arena->reserved -= sizeof(*block) + block->size;
+        mem_free(block);
+    }
+    if (arena->newest)
+        arena->newest->used = mark.used;
+}

@@ -1,0 +1,181 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "llm_router/config/config.h"
+
+const char CONFIG_USAGE[] =
+    "usage: llm_router [OPTION]...\n"
+    "\n"
+    "A hidden Erlang node that answers language model requests of a cluster.\n"
+    "\n"
+    "  --sname NAME        short node name (default llm_router)\n"
+    "  --name NAME         long node name, NAME@HOST.DOMAIN\n"
+    "  --connect NODE      keep connected to this node (repeatable)\n"
+    "  --cookie-file FILE  the cluster's cookie; else RELEASE_COOKIE, else\n"
+    "                      ~/.erlang.cookie\n"
+    "  --config FILE       configuration file (JSON)\n"
+    "  --check-config      check the configuration and exit\n"
+    "  --print-config      print the effective configuration and exit\n"
+    "  --version           print the version and exit\n"
+    "  --help              print this and exit\n"
+    "\n"
+    "Providers switch on by their own variables: OPENAI_API_KEY (or\n"
+    "OPENAI_API_KEY_FILE), OPENAI_BASE_URL. See docs/configuration.md.\n"
+    "\n"
+    "Exit codes: 0 clean stop, 1 configuration, 2 usage, 3 cannot start.\n";
+
+enum { NODE_NAME_MAX = 255 };
+
+struct names {
+    const char *short_name;
+    const char *long_name;
+};
+
+static bool is_name_character(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+}
+
+/* NAME or NAME@HOST, as erl takes it. */
+static bool check_node_name(const char *option, const char *name,
+                            struct error *err)
+{
+    const char *at = strchr(name, '@');
+    size_t alive = at ? (size_t)(at - name) : strlen(name);
+
+    if (alive == 0 || strlen(name) > NODE_NAME_MAX || (at && at[1] == '\0'))
+        return error_at(err, ERR_INVALID_REQUEST, option,
+                        "\"%s\" is not a node name", name);
+    for (const char *c = name; *c; c++)
+        if (c != at && !is_name_character(*c) && *c != ':')
+            return error_at(err, ERR_INVALID_REQUEST, option,
+                            "bad character in node name \"%s\"", name);
+    return true;
+}
+
+static bool complete_name(struct config *config, const struct names *names,
+                          struct error *err)
+{
+    const char *option = names->long_name ? "--name" : "--sname";
+    const char *name = names->long_name    ? names->long_name
+                       : names->short_name ? names->short_name
+                                           : "llm_router";
+    char host[256] = "";
+    const char *given = strchr(name, '@');
+
+    if (given)
+        snprintf(host, sizeof(host), "%s", given + 1);
+    else if (gethostname(host, sizeof(host) - 1) != 0)
+        return error_at(err, ERR_INVALID_REQUEST, option,
+                        "this host has no name");
+    if (!names->long_name && given && strchr(host, '.'))
+        return error_at(err, ERR_INVALID_REQUEST, option,
+                        "a short name cannot have the host \"%s\"", host);
+    if (!names->long_name)
+        host[strcspn(host, ".")] = '\0';
+    if (names->long_name && !strpbrk(host, ".:"))
+        return error_at(err, ERR_INVALID_REQUEST, option,
+                        "\"%s\" is not a full host name: give NAME@HOST.DOMAIN",
+                        host);
+    config->node_name =
+        arena_printf(&config->arena, "%.*s@%s",
+                     (int)(given ? given - name : (ptrdiff_t)strlen(name)),
+                     name, host)
+            .data;
+    return true;
+}
+
+static bool add_peer(struct config *config, const char *peer, struct error *err)
+{
+    if (!strchr(peer, '@'))
+        return error_at(err, ERR_INVALID_REQUEST, "--connect",
+                        "\"%s\" is not NAME@HOST", peer);
+    if (!check_node_name("--connect", peer, err))
+        return false;
+    if (config->peer_count == CONFIG_PEERS_MAX)
+        return error_at(err, ERR_INVALID_REQUEST, "--connect",
+                        "more than %d nodes", CONFIG_PEERS_MAX);
+    config->peers[config->peer_count++] = peer;
+    return true;
+}
+
+static const struct {
+    const char *option;
+    enum command command;
+} commands[] = {
+    {"--check-config", COMMAND_CHECK},
+    {"--print-config", COMMAND_PRINT},
+    {"--version", COMMAND_VERSION},
+    {"--help", COMMAND_HELP},
+    {"-h", COMMAND_HELP},
+};
+
+static bool parse_command(const char *option, enum command *command)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (!strcmp(option, commands[i].option)) {
+            *command = commands[i].command;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_value(struct config *config, struct names *names,
+                        const char *option, const char *value,
+                        struct error *err)
+{
+    if (!strcmp(option, "--connect"))
+        return add_peer(config, value, err);
+    if (!strcmp(option, "--config")) {
+        config->file = value;
+        return true;
+    }
+    if (!strcmp(option, "--cookie-file")) {
+        config->cookie_file = value;
+        return true;
+    }
+    if (!strcmp(option, "--sname"))
+        names->short_name = value;
+    else
+        names->long_name = value;
+    if (names->short_name && names->long_name)
+        return error_at(err, ERR_INVALID_REQUEST, option,
+                        "--name and --sname exclude each other");
+    return check_node_name(option, value, err);
+}
+
+static bool takes_value(const char *option)
+{
+    static const char *const options[] = {"--connect", "--config",
+                                          "--cookie-file", "--sname", "--name"};
+
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+        if (!strcmp(option, options[i]))
+            return true;
+    return false;
+}
+
+bool config_parse_arguments(struct config *config, int argc,
+                            const char *const *argv, enum command *command,
+                            struct error *err)
+{
+    struct names names = {NULL, NULL};
+
+    *command = COMMAND_RUN;
+    for (int i = 1; i < argc; i++) {
+        if (parse_command(argv[i], command))
+            continue;
+        if (!takes_value(argv[i]))
+            return error_at(err, ERR_INVALID_REQUEST, argv[i],
+                            "there is no such option");
+        if (i + 1 == argc)
+            return error_at(err, ERR_INVALID_REQUEST, argv[i], "needs a value");
+        if (!parse_value(config, &names, argv[i], argv[i + 1], err))
+            return false;
+        i++;
+    }
+    return complete_name(config, &names, err);
+}

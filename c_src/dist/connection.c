@@ -1,0 +1,533 @@
+#include "llm_router/dist/connection.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "llm_router/base/mem.h"
+#include "llm_router/dist/frame.h"
+
+enum {
+    READ_SIZE = 256 * 1024,
+    KEEP_OUT = 64 * 1024, /* of the out buffer's memory, between turns */
+    KEEPALIVE_S = 60,
+    TICK_PARTS = 4,          /* ticks and checks per tick time, as OTP does */
+    TICK_ANSWER_GAP_MS = 50, /* or two that answer ticks never end */
+    STALL_GRACE_MS = 1000,
+};
+
+void connection_group_init(struct connection_group *group)
+{
+    list_init(&group->half_open);
+    list_init(&group->others);
+    group->scratch = mem_alloc(READ_SIZE);
+}
+
+void connection_group_release(struct connection_group *group)
+{
+    mem_free(group->scratch);
+}
+
+struct slice connection_peer(const struct connection *connection)
+{
+    return handshake_peer(&connection->handshake);
+}
+
+uint64_t connection_flags(const struct connection *connection)
+{
+    return HANDSHAKE_FLAGS & connection->handshake.peer_flags;
+}
+
+bool connection_drained(const struct connection *connection)
+{
+    return connection->out.size == 0 && connection->writing.size == 0;
+}
+
+bool connection_group_expects(const struct connection_group *group,
+                              struct slice peer)
+{
+    LIST_EACH(link, &group->half_open)
+    {
+        const struct connection *connection =
+            LIST_ENTRY(link, struct connection, link);
+
+        if (slice_equal(connection_peer(connection), peer))
+            return true;
+    }
+    return false;
+}
+
+static void leave_half_open(struct connection *connection)
+{
+    if (connection->accepted && connection->state == CONNECTION_HANDSHAKE)
+        connection->group->half_open_count--;
+    list_remove(&connection->link);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct connection *connection = handle->data;
+    struct connection_group *group = connection->group;
+    struct handles *handles = group->handles;
+
+    group->events->closed(group->context, connection);
+    buf_release(&connection->in);
+    buf_release(&connection->out);
+    buf_release(&connection->writing);
+    mem_free(connection);
+    handles_closed(handles);
+}
+
+static uv_stream_t *stream_of(struct connection *connection)
+{
+    return (uv_stream_t *)&connection->tcp;
+}
+
+/* One system call; what the socket does not take stays in `out`. */
+static ssize_t write_now(struct connection *connection)
+{
+    uv_buf_t data = {.base = connection->out.data, .len = connection->out.size};
+    ssize_t size = uv_try_write(stream_of(connection), &data, 1);
+
+    if (size > 0) {
+        connection->group->bytes_out += (uint64_t)size;
+        connection->written_at_ms = loop_now_ms(connection->group->loop);
+    }
+    return size == UV_EAGAIN ? 0 : size;
+}
+
+void connection_close(struct connection *connection, const char *reason)
+{
+    if (connection->state == CONNECTION_CLOSED)
+        return;
+    leave_half_open(connection);
+    if (connection->state != CONNECTION_DIALLING &&
+        connection->writing.size == 0 && connection->out.size > 0)
+        write_now(connection);
+    connection->state = CONNECTION_CLOSED;
+    snprintf(connection->reason, sizeof(connection->reason), "%s", reason);
+    loop_timer_stop(&connection->timer);
+    loop_task_cancel(&connection->flush);
+    uv_close((uv_handle_t *)&connection->tcp, on_closed);
+}
+
+static void flush(void *context);
+
+static void flush_later(struct connection *connection)
+{
+    if (connection->writing.size == 0)
+        loop_defer(connection->group->loop, &connection->flush, flush,
+                   connection);
+}
+
+static void on_written(uv_write_t *write, int status)
+{
+    struct connection *connection = write->data;
+
+    if (connection->state == CONNECTION_CLOSED)
+        return;
+    if (status < 0) {
+        connection_close(connection, uv_strerror(status));
+        return;
+    }
+    connection->group->bytes_out +=
+        connection->writing.size - connection->written;
+    connection->written_at_ms = loop_now_ms(connection->group->loop);
+    buf_shrink(&connection->writing, 0);
+    if (connection->out.size > 0)
+        flush_later(connection);
+}
+
+/* Most of the time the socket takes all at once; else the rest is handed to
+ * libuv, and `out` begins anew. */
+static void flush(void *context)
+{
+    struct connection *connection = context;
+    ssize_t size = write_now(connection);
+    uv_buf_t rest;
+
+    if (size < 0) {
+        connection_close(connection, uv_strerror((int)size));
+        return;
+    }
+    if ((size_t)size == connection->out.size) {
+        buf_shrink(&connection->out, KEEP_OUT);
+        return;
+    }
+    connection->writing = connection->out;
+    connection->written = (size_t)size;
+    buf_init(&connection->out, connection->group->max_queue_bytes);
+    rest = (uv_buf_t){.base = connection->writing.data + size,
+                      .len = connection->writing.size - (size_t)size};
+    connection->write.data = connection;
+    size = uv_write(&connection->write, stream_of(connection), &rest, 1,
+                    on_written);
+    if (size < 0)
+        connection_close(connection, uv_strerror((int)size));
+}
+
+/* What a write request holds counts too. */
+static void limit_queue(struct connection *connection)
+{
+    size_t held = connection->writing.size - connection->written;
+    size_t max = connection->group->max_queue_bytes;
+
+    connection->out.max =
+        connection->writing.size > 0 ? max - (held < max ? held : max) : max;
+}
+
+struct buf *connection_send_begin(struct connection *connection)
+{
+    if (connection->state != CONNECTION_UP)
+        return NULL;
+    limit_queue(connection);
+    connection->frame_start = frame_begin(&connection->out);
+    return &connection->out;
+}
+
+static bool queue_frames(struct connection *connection, bool fits)
+{
+    if (!fits) {
+        connection_close(connection, "reads too slowly: the queue is full");
+        return false;
+    }
+    flush_later(connection);
+    return true;
+}
+
+bool connection_send_end(struct connection *connection)
+{
+    connection->group->frames_out++;
+    return queue_frames(connection,
+                        frame_end(&connection->out, connection->frame_start));
+}
+
+bool connection_send_frames(struct connection *connection, struct slice frames)
+{
+    if (connection->state != CONNECTION_UP)
+        return false;
+    limit_queue(connection);
+    buf_append_slice(&connection->out, frames);
+    return queue_frames(connection, !connection->out.failed);
+}
+
+/* Ticks. */
+
+static void send_tick(struct connection *connection)
+{
+    if (!connection_drained(connection))
+        return;
+    frame_put_tick(&connection->out);
+    flush_later(connection);
+}
+
+static uint64_t tick_interval(const struct connection *connection)
+{
+    return connection->group->tick_time_ms / TICK_PARTS;
+}
+
+/* A peer that is silent inside a frame is given half the time. When this
+ * program itself was stopped for long, all peers look silent: what they sent
+ * meanwhile is read before a second look. */
+static void on_tick_due(void *context)
+{
+    struct connection *connection = context;
+    struct loop *loop = connection->group->loop;
+    uint64_t now = loop_now_ms(loop);
+    uint64_t limit = connection->group->tick_time_ms;
+    uint64_t silence = now - connection->read_at_ms;
+
+    if (silence >= (connection->in.size > 0 ? limit / 2 : limit)) {
+        if (connection->silent) {
+            connection_close(connection, connection->in.size > 0
+                                             ? "silent inside a frame"
+                                             : "silent for the tick time");
+            return;
+        }
+        connection->silent = true;
+        loop_timer_start(loop, &connection->timer, STALL_GRACE_MS, on_tick_due,
+                         connection);
+        return;
+    }
+    if (now - connection->written_at_ms >= tick_interval(connection))
+        send_tick(connection);
+    loop_timer_start(loop, &connection->timer, tick_interval(connection),
+                     on_tick_due, connection);
+}
+
+static void on_tick(struct connection *connection)
+{
+    uint64_t now = loop_now_ms(connection->group->loop);
+
+    if (now - connection->written_at_ms >= TICK_ANSWER_GAP_MS)
+        send_tick(connection);
+}
+
+/* Reading. Both takers return how much they used; 0: more is needed. */
+
+static void go_up(struct connection *connection)
+{
+    struct connection_group *group = connection->group;
+
+    leave_half_open(connection);
+    list_append(&group->others, &connection->link);
+    connection->state = CONNECTION_UP;
+    connection->out.max = group->max_queue_bytes;
+    loop_timer_start(group->loop, &connection->timer, tick_interval(connection),
+                     on_tick_due, connection);
+    group->events->up(group->context, connection);
+}
+
+static void answer(struct connection *connection)
+{
+    struct connection_group *group = connection->group;
+    enum handshake_status status =
+        group->events->named(group->context, connection);
+
+    handshake_answer(&connection->handshake, status, &connection->out);
+    if (status == HANDSHAKE_NOK)
+        connection_close(connection, "our own call to it wins");
+    else if (status == HANDSHAKE_NOT_ALLOWED)
+        connection_close(connection, "not allowed");
+}
+
+static size_t take_handshake(struct connection *connection, struct slice input)
+{
+    struct error err;
+    size_t used;
+
+    switch (handshake_next(&connection->handshake, input, &used,
+                           &connection->out, &err)) {
+    case HANDSHAKE_MORE:
+        break;
+    case HANDSHAKE_ASKED:
+        answer(connection);
+        break;
+    case HANDSHAKE_YIELDED:
+        connection->yielded = true;
+        connection_close(connection, "its own call to us wins");
+        break;
+    case HANDSHAKE_DONE:
+        go_up(connection);
+        break;
+    case HANDSHAKE_FAILED:
+        connection_close(connection, err.message);
+        break;
+    }
+    if (connection->state != CONNECTION_CLOSED && connection->out.size > 0)
+        flush_later(connection);
+    return used;
+}
+
+static size_t take_frame(struct connection *connection, struct slice input)
+{
+    struct connection_group *group = connection->group;
+    struct frame frame;
+    struct error err;
+
+    switch (frame_next(input, group->max_frame_bytes, &frame, &err)) {
+    case FRAME_PARTIAL:
+        return 0;
+    case FRAME_TICK:
+        on_tick(connection);
+        break;
+    case FRAME_SIGNAL:
+        group->frames_in++;
+        group->events->frame(group->context, connection, frame.body);
+        break;
+    case FRAME_MALFORMED:
+        connection_close(connection, err.message);
+        return 0;
+    }
+    return frame.size;
+}
+
+static size_t take_all(struct connection *connection, struct slice input)
+{
+    size_t total = 0, used;
+
+    do {
+        struct slice rest = {input.data + total, input.size - total};
+
+        used = connection->state == CONNECTION_UP
+                   ? take_frame(connection, rest)
+                   : take_handshake(connection, rest);
+        total += used;
+    } while (used > 0 && total < input.size &&
+             connection->state != CONNECTION_CLOSED);
+    return total;
+}
+
+/* Reads that begin with a frame land in the group's scratch and are taken from
+ * there, so that an idle connection holds no buffer. Only a frame that is not
+ * whole moves into `in`, which grows with what really arrives. */
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
+{
+    struct connection *connection = handle->data;
+    struct buf *in = &connection->in;
+    size_t size = in->size > READ_SIZE ? in->size : READ_SIZE;
+
+    (void)suggested;
+    if (in->size == 0) {
+        *room = uv_buf_init(connection->group->scratch, READ_SIZE);
+        return;
+    }
+    if (size > in->max - in->size)
+        size = in->max - in->size;
+    buf_reserve(in, size);
+    *room = (uv_buf_t){.base = in->data + in->size, .len = size};
+}
+
+static void take_read(struct connection *connection, const char *data,
+                      size_t size)
+{
+    struct buf *in = &connection->in;
+    size_t used;
+
+    if (in->size == 0) {
+        used = take_all(connection, slice_make(data, size));
+        if (connection->state != CONNECTION_CLOSED)
+            buf_append(in, data + used, size - used);
+        return;
+    }
+    in->size += size;
+    used = take_all(connection, buf_slice(in));
+    if (used == in->size)
+        buf_shrink(in, 0);
+    else
+        buf_drop_front(in, used);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *room)
+{
+    struct connection *connection = stream->data;
+
+    if (size < 0) {
+        connection_close(connection, size == UV_EOF ? "closed by the peer"
+                                                    : uv_strerror((int)size));
+        return;
+    }
+    if (size == 0)
+        return;
+    connection->group->bytes_in += (uint64_t)size;
+    connection->read_at_ms = loop_now_ms(connection->group->loop);
+    connection->silent = false;
+    take_read(connection, room->base, (size_t)size);
+}
+
+/* Opening. */
+
+static void on_handshake_late(void *context)
+{
+    connection_close(context, "the handshake took too long");
+}
+
+static struct connection *connection_new(struct connection_group *group)
+{
+    struct connection *connection = mem_alloc(sizeof(*connection));
+
+    connection->group = group;
+    buf_init(&connection->in,
+             group->max_frame_bytes + FRAME_HEADER_SIZE + READ_SIZE);
+    buf_init(&connection->out, group->max_queue_bytes);
+    connection->read_at_ms = connection->written_at_ms =
+        loop_now_ms(group->loop);
+    handles_opened(group->handles);
+    uv_tcp_init(&group->loop->uv, &connection->tcp);
+    connection->tcp.data = connection;
+    loop_timer_start(group->loop, &connection->timer,
+                     group->handshake_timeout_ms, on_handshake_late,
+                     connection);
+    return connection;
+}
+
+static void start_reading(struct connection *connection)
+{
+    int status;
+
+    uv_tcp_nodelay(&connection->tcp, 1);
+    uv_tcp_keepalive(&connection->tcp, 1, KEEPALIVE_S);
+    status = uv_read_start(stream_of(connection), on_alloc, on_read);
+    if (status != 0)
+        connection_close(connection, uv_strerror(status));
+}
+
+static bool make_challenge(uint32_t *challenge)
+{
+    return getrandom(challenge, sizeof(*challenge), 0) == sizeof(*challenge);
+}
+
+void connection_accept(struct connection_group *group, int fd)
+{
+    struct connection *connection;
+    uint32_t challenge;
+    int status;
+
+    if (group->half_open_count >= group->max_handshakes)
+        connection_close(
+            LIST_ENTRY(group->half_open.next, struct connection, link),
+            "too many handshakes under way");
+    connection = connection_new(group);
+    connection->accepted = true;
+    connection->state = CONNECTION_HANDSHAKE;
+    list_append(&group->half_open, &connection->link);
+    group->half_open_count++;
+    status = uv_tcp_open(&connection->tcp, fd);
+    if (status != 0) {
+        close(fd);
+        connection_close(connection, uv_strerror(status));
+        return;
+    }
+    if (!make_challenge(&challenge)) {
+        connection_close(connection, "no randomness");
+        return;
+    }
+    handshake_accept(&connection->handshake, group->self, group->cookie,
+                     challenge);
+    start_reading(connection);
+}
+
+static void on_connected(uv_connect_t *connect, int status)
+{
+    struct connection *connection = connect->data;
+    struct connection_group *group = connection->group;
+    const struct handshake dialled = connection->handshake;
+    uint32_t challenge;
+
+    if (connection->state == CONNECTION_CLOSED)
+        return;
+    if (status != 0 || !make_challenge(&challenge)) {
+        connection_close(connection,
+                         status ? uv_strerror(status) : "no randomness");
+        return;
+    }
+    if (!group->events->dialled(group->context, connection)) {
+        connection->yielded = true;
+        connection_close(connection, "its own call to us is under way");
+        return;
+    }
+    connection->state = CONNECTION_HANDSHAKE;
+    handshake_dial(&connection->handshake, group->self, group->cookie,
+                   challenge, handshake_peer(&dialled), &connection->out);
+    flush_later(connection);
+    start_reading(connection);
+}
+
+struct connection *connection_dial(struct connection_group *group,
+                                   const struct sockaddr *address,
+                                   struct slice peer, void *owner)
+{
+    struct connection *connection = connection_new(group);
+    int status;
+
+    list_append(&group->others, &connection->link);
+    connection->owner = owner;
+    memcpy(connection->handshake.peer, peer.data, peer.size);
+    connection->handshake.peer_size = peer.size;
+    connection->connect.data = connection;
+    status = uv_tcp_connect(&connection->connect, &connection->tcp, address,
+                            on_connected);
+    if (status != 0)
+        connection_close(connection, uv_strerror(status));
+    return connection;
+}

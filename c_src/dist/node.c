@@ -1,0 +1,701 @@
+/* Peers and their connections. */
+#include "dist/node_internal.h"
+
+#include <sys/random.h>
+
+#include "llm_router/base/log.h"
+#include "llm_router/base/mem.h"
+#include "llm_router/dist/frame.h"
+#include "llm_router/term/writer.h"
+
+enum {
+    MAX_DEPTH = 512, /* of a message */
+    DIALS_MAX = 32,  /* on demand, at once: callers name the nodes */
+    DIAL_TIMEOUT_MS = 7000,
+    REDIAL_FIRST_MS = 100,
+    REDIAL_MAX_MS = 2000,
+    CLOSE_CHECK_MS = 5,
+    LOG_WINDOW_MS = 10000, /* refused connections: so many lines in it */
+    LOG_LINES = 10,
+};
+
+static uint64_t random_number(void)
+{
+    uint64_t number = 0;
+
+    if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+        number = uv_hrtime();
+    return number;
+}
+
+struct peer *node_find_peer(const struct node *node, struct slice name)
+{
+    return map_find(&node->peers, name);
+}
+
+struct peer *node_peer_of(const struct node *node, struct slice raw)
+{
+    struct slice name;
+    struct peer *peer;
+
+    if (!term_node(term_from_raw(raw), &name))
+        return NULL;
+    peer = node_find_peer(node, name);
+    return peer && peer->state == PEER_UP ? peer : NULL;
+}
+
+struct buf *peer_send_begin(struct peer *peer)
+{
+    return connection_send_begin(peer->connection);
+}
+
+bool peer_send_end(struct peer *peer)
+{
+    return connection_send_end(peer->connection);
+}
+
+uint64_t peer_flags(const struct peer *peer)
+{
+    return connection_flags(peer->connection);
+}
+
+static struct peer *peer_new(struct node *node, struct slice name)
+{
+    struct peer *peer = mem_alloc(sizeof(*peer));
+
+    peer->node = node;
+    peer->name = slice_make(mem_copy_text(name.data, name.size), name.size);
+    buf_init(&peer->queue, node->options.max_send_queue_bytes);
+    list_append(&node->peer_list, &peer->link);
+    map_put(&node->peers, peer->name, peer);
+    return peer;
+}
+
+static void peer_free(struct peer *peer)
+{
+    map_remove(&peer->node->peers, peer->name);
+    list_remove(&peer->link);
+    loop_timer_stop(&peer->timer);
+    buf_release(&peer->queue);
+    mem_free((char *)peer->name.data);
+    mem_free(peer);
+}
+
+static bool is_dialling(const struct peer *peer)
+{
+    return peer->state == PEER_LOOKUP || peer->state == PEER_DIALLED ||
+           peer->state == PEER_AWAITED;
+}
+
+static void peer_move(struct peer *peer, enum peer_state state)
+{
+    struct node *node = peer->node;
+    bool was_dialling = is_dialling(peer);
+
+    node->up_count -= peer->state == PEER_UP;
+    peer->state = state;
+    node->up_count += state == PEER_UP;
+    if (peer->keep)
+        return;
+    node->dials -= was_dialling;
+    node->dials += is_dialling(peer);
+}
+
+/* Dialling. */
+
+static void dial(void *context);
+
+/* Peers that came back do not all call at the same moment. */
+static void redial_later(struct peer *peer)
+{
+    uint64_t pause = REDIAL_FIRST_MS;
+
+    for (unsigned i = 0; i < peer->failures && pause < REDIAL_MAX_MS; i++)
+        pause *= 2;
+    if (pause > REDIAL_MAX_MS)
+        pause = REDIAL_MAX_MS;
+    pause = pause / 2 + random_number() % (pause / 2 + 1);
+    loop_timer_start(peer->node->loop, &peer->timer, pause, dial, peer);
+}
+
+static void rest(struct peer *peer)
+{
+    if (peer->state != PEER_IDLE)
+        return;
+    if (peer->keep && !peer->node->closing)
+        redial_later(peer);
+    else if (!peer->keep)
+        peer_free(peer);
+}
+
+static void dial_failed(struct peer *peer, const char *why)
+{
+    if (peer->failures++ == 0)
+        log_line(LOG_WARN, "dist", "peer=%.*s cannot be reached: %s",
+                 SLICE_ARG(peer->name), why);
+    peer->node->dropped_signals += peer->queued;
+    peer->queued = 0;
+    buf_shrink(&peer->queue, 0);
+    peer_move(peer, PEER_IDLE);
+    rest(peer);
+}
+
+static void on_awaited_long(void *context)
+{
+    dial_failed(context, "its own call to us never came");
+}
+
+static void on_found(void *context, const struct sockaddr *address,
+                     const struct error *err)
+{
+    struct peer *peer = context;
+
+    peer->lookup = NULL;
+    if (!address) {
+        dial_failed(peer, err->message);
+        return;
+    }
+    peer_move(peer, PEER_DIALLED);
+    peer->connection =
+        connection_dial(&peer->node->group, address, peer->name, peer);
+}
+
+static void dial(void *context)
+{
+    struct peer *peer = context;
+
+    loop_timer_stop(&peer->timer);
+    peer_move(peer, PEER_LOOKUP);
+    peer->lookup = epmd_lookup_new(peer->node->loop, &peer->node->handles,
+                                   peer->name, DIAL_TIMEOUT_MS, on_found, peer);
+}
+
+static void stop_dialling(struct peer *peer, const char *why)
+{
+    loop_timer_stop(&peer->timer);
+    if (peer->lookup)
+        epmd_lookup_cancel(peer->lookup);
+    peer->lookup = NULL;
+    if (peer->state == PEER_DIALLED) {
+        peer->connection->owner = NULL;
+        connection_close(peer->connection, why);
+        peer->connection = NULL;
+    }
+}
+
+/* Events of connections. */
+
+/* With its own handshake under way, its call will do. */
+static bool on_dialled(void *context, struct connection *connection)
+{
+    struct node *node = context;
+
+    return !connection_group_expects(&node->group, connection_peer(connection));
+}
+
+/* Simultaneous calls: the greater name's call wins (net_kernel.erl,
+ * accept_pending). Ours counts only once our name is sent. */
+static enum handshake_status on_named(void *context,
+                                      struct connection *connection)
+{
+    struct node *node = context;
+    struct slice name = connection_peer(connection);
+    struct slice self = node->self.name;
+    const struct peer *peer = node_find_peer(node, name);
+    size_t common = name.size < self.size ? name.size : self.size;
+    int order = memcmp(self.data, name.data, common);
+
+    if (node->closing || slice_equal(name, self))
+        return HANDSHAKE_NOT_ALLOWED;
+    if (peer && peer->state == PEER_UP)
+        return HANDSHAKE_ALIVE;
+    if (!peer || peer->state != PEER_DIALLED ||
+        peer->connection->state != CONNECTION_HANDSHAKE)
+        return HANDSHAKE_OK;
+    return order > 0 || (order == 0 && self.size > name.size)
+               ? HANDSHAKE_NOK
+               : HANDSHAKE_OK_SIMULTANEOUS;
+}
+
+/* All that depends on the connection ends; the peer stays. */
+static void peer_lost(struct peer *peer)
+{
+    struct node *node = peer->node;
+    uint64_t id = peer->id;
+
+    peer_move(peer, PEER_IDLE);
+    map_remove(&node->connected, MAP_KEY(id));
+    process_peer_down(peer);
+    global_peer_down(peer);
+    peer->connection = NULL;
+    node->events->peer_down(node->context, id, peer->name);
+}
+
+static void on_up(void *context, struct connection *connection)
+{
+    struct node *node = context;
+    struct peer *peer = connection->owner;
+
+    if (!peer)
+        peer = node_find_peer(node, connection_peer(connection));
+    if (!peer)
+        peer = peer_new(node, connection_peer(connection));
+    if (peer->state == PEER_UP) {
+        peer->connection->owner = NULL;
+        connection_close(peer->connection, "replaced by a new connection");
+        peer_lost(peer);
+    }
+    if (peer->connection != connection)
+        stop_dialling(peer, "its own call came first");
+    connection->owner = peer;
+    peer->connection = connection;
+    peer->id = ++node->last_number;
+    peer->visible = connection->handshake.peer_flags & HANDSHAKE_FLAG_PUBLISHED;
+    peer->failures = 0;
+    loop_timer_stop(&peer->timer);
+    peer_move(peer, PEER_UP);
+    process_peer_up(peer);
+    map_put(&node->connected, MAP_KEY(peer->id), peer);
+    if (peer->queue.size > 0)
+        connection_send_frames(connection, buf_slice(&peer->queue));
+    peer->queued = 0;
+    buf_shrink(&peer->queue, 0);
+    node->events->peer_up(node->context, peer->id, peer->name);
+    global_peer_up(peer);
+}
+
+static void on_frame(void *context, struct connection *connection,
+                     struct slice body)
+{
+    (void)context;
+    process_signal(connection->owner, body);
+}
+
+/* A flood of them must not become a flood of lines. */
+static void log_refused(struct node *node, const struct connection *connection)
+{
+    struct slice name = connection_peer(connection);
+    uint64_t now = loop_now_ms(node->loop);
+
+    if (now - node->log_window_ms >= LOG_WINDOW_MS) {
+        if (node->unlogged > 0)
+            log_line(LOG_WARN, "dist", "%u more connections refused",
+                     node->unlogged);
+        node->log_window_ms = now;
+        node->logged = node->unlogged = 0;
+    }
+    if (node->logged >= LOG_LINES) {
+        node->unlogged++;
+        return;
+    }
+    node->logged++;
+    log_line(LOG_WARN, "dist", "peer=%.*s handshake: %s", SLICE_ARG(name),
+             connection->reason);
+}
+
+static void on_closed(void *context, struct connection *connection)
+{
+    struct node *node = context;
+    struct peer *peer = connection->owner;
+
+    if (!peer) {
+        if (connection->accepted && !node->closing)
+            log_refused(node, connection);
+        return;
+    }
+    if (peer->state == PEER_UP) {
+        node->closed_peers++;
+        log_line(LOG_INFO, "dist", "peer=%.*s connection closed: %s",
+                 SLICE_ARG(peer->name), connection->reason);
+        peer_lost(peer);
+        rest(peer);
+        return;
+    }
+    peer->connection = NULL;
+    if (!connection->yielded) {
+        dial_failed(peer, connection->reason);
+        return;
+    }
+    peer_move(peer, PEER_AWAITED);
+    loop_timer_start(node->loop, &peer->timer,
+                     node->options.handshake_timeout_ms, on_awaited_long, peer);
+}
+
+static const struct connection_events connection_events = {
+    .dialled = on_dialled,
+    .named = on_named,
+    .up = on_up,
+    .frame = on_frame,
+    .closed = on_closed,
+};
+
+/* Sending. */
+
+static void put_message(struct buf *out, struct slice pid, struct slice payload)
+{
+    control_put_send(out, pid);
+    buf_append_slice(out, payload);
+}
+
+/* To a node that is not connected: dialled, the message waits. */
+static bool send_later(struct node *node, struct slice name, struct slice pid,
+                       struct slice payload)
+{
+    struct peer *peer = node_find_peer(node, name);
+    size_t start;
+
+    if (node->closing || node->self.creation == 0)
+        return false;
+    if (!peer) {
+        if (node->dials >= DIALS_MAX || !handshake_name_ok(name) ||
+            slice_equal(name, node->self.name))
+            return false;
+        peer = peer_new(node, name);
+    }
+    start = frame_begin(&peer->queue);
+    put_message(&peer->queue, pid, payload);
+    if (!frame_end(&peer->queue, start)) {
+        rest(peer);
+        return false;
+    }
+    peer->queued++;
+    if (peer->state == PEER_IDLE)
+        dial(peer);
+    return true;
+}
+
+bool node_send(struct node *node, struct slice pid, struct slice payload)
+{
+    struct peer *peer = node_peer_of(node, pid);
+    struct slice name;
+    struct buf *out;
+
+    if (!peer)
+        return term_node(term_from_raw(pid), &name) &&
+               send_later(node, name, pid, payload);
+    out = peer_send_begin(peer);
+    if (!out)
+        return false;
+    put_message(out, pid, payload);
+    return peer_send_end(peer);
+}
+
+bool node_send_alias(struct node *node, struct slice reference,
+                     struct slice payload)
+{
+    struct peer *peer = node_peer_of(node, reference);
+    struct buf *out = peer ? peer_send_begin(peer) : NULL;
+
+    if (!out)
+        return false;
+    control_put_send_alias(out, peer_flags(peer), buf_slice(&node->service_pid),
+                           reference);
+    buf_append_slice(out, payload);
+    return peer_send_end(peer);
+}
+
+/* Life and death. */
+
+static void on_registered(void *context, uint32_t creation)
+{
+    struct node *node = context;
+
+    node->self.creation = creation > 0 ? creation : 1;
+    pid_put(&node->service_pid, &node->self, SERVICE_NUMBER);
+    pid_put(&node->own_pid, &node->self, NODE_NUMBER);
+    listener_start(&node->listener);
+    node->events->ready(node->context);
+    for (size_t i = 0; i < node->options.peer_count && !node->closing; i++) {
+        struct slice name = slice_of(node->options.peers[i]);
+
+        if (node_find_peer(node, name) || slice_equal(name, node->self.name))
+            continue;
+        if (!handshake_name_ok(name)) {
+            log_line(LOG_ERROR, "dist", "peer=%.*s is not a node name",
+                     SLICE_ARG(name));
+            continue;
+        }
+        peer_new(node, name)->keep = true;
+        dial(node_find_peer(node, name));
+    }
+}
+
+static void tell_failed(void *context)
+{
+    struct node *node = context;
+
+    node->events->failed(node->context, &node->failure);
+}
+
+static void on_failed(void *context, const struct error *err)
+{
+    struct node *node = context;
+
+    node->failure = *err;
+    loop_defer(node->loop, &node->tell_failed, tell_failed, node);
+}
+
+static const struct epmd_events epmd_events = {
+    .registered = on_registered,
+    .failed = on_failed,
+};
+
+static void on_accepted(void *context, int fd)
+{
+    struct node *node = context;
+
+    connection_accept(&node->group, fd);
+}
+
+static void set_up_io(struct node *node)
+{
+    const struct node_options *options = &node->options;
+    ptrdiff_t at = slice_find(node->self.name, SLICE_LITERAL("@"));
+
+    node->listener = (struct listener){
+        .loop = node->loop,
+        .handles = &node->handles,
+        .accepted = on_accepted,
+        .context = node,
+        .fd = -1,
+    };
+    node->epmd = (struct epmd){
+        .loop = node->loop,
+        .handles = &node->handles,
+        .name = {node->self.name.data, at > 0 ? (size_t)at : 0},
+        .events = &epmd_events,
+        .context = node,
+    };
+    node->group = (struct connection_group){
+        .loop = node->loop,
+        .handles = &node->handles,
+        .events = &connection_events,
+        .context = node,
+        .self = &node->self,
+        .cookie = options->cookie,
+        .max_frame_bytes = options->max_frame_bytes,
+        .max_queue_bytes = options->max_send_queue_bytes,
+        .max_handshakes = options->max_handshakes,
+        .handshake_timeout_ms = options->handshake_timeout_ms,
+        .tick_time_ms = options->tick_time_ms,
+    };
+    connection_group_init(&node->group);
+}
+
+struct node *node_new(struct loop *loop, const struct node_options *options,
+                      const struct node_events *events, void *context)
+{
+    struct node *node = mem_alloc(sizeof(*node));
+    uint64_t seed = random_number();
+
+    node->loop = loop;
+    node->options = *options;
+    node->events = events;
+    node->context = context;
+    node->self.name = slice_of(options->name);
+    node->limits = (struct term_limits){.max_bytes = options->max_frame_bytes,
+                                        .max_depth = MAX_DEPTH};
+    node->last_number = NODE_NUMBER;
+    buf_init(&node->service_pid, SIZE_MAX);
+    buf_init(&node->own_pid, SIZE_MAX);
+    buf_init(&node->scratch, SIZE_MAX);
+    map_init(&node->peers, seed);
+    map_init(&node->connected, seed);
+    map_init(&node->calls, seed);
+    map_init(&node->watches, seed);
+    list_init(&node->peer_list);
+    list_init(&node->lost_watches);
+    set_up_io(node);
+    return node;
+}
+
+void node_start(struct node *node, uint64_t patience_ms)
+{
+    struct error err;
+
+    if (!handshake_name_ok(node->self.name)) {
+        error_set(&err, ERR_INVALID_REQUEST, "%s is not a node name",
+                  node->options.name);
+        on_failed(node, &err);
+        return;
+    }
+    if (!listener_open(&node->listener, &err)) {
+        on_failed(node, &err);
+        return;
+    }
+    node->epmd.port = node->listener.port;
+    epmd_register(&node->epmd, patience_ms);
+}
+
+static void tell_closed(void *context)
+{
+    struct node *node = context;
+    void (*closed)(void *) = node->closed;
+
+    node->closed = NULL;
+    loop_timer_stop(&node->close_timer);
+    if (closed)
+        closed(node->closed_context);
+}
+
+static void on_no_handles(void *context)
+{
+    struct node *node = context;
+
+    loop_defer(node->loop, &node->tell_closed, tell_closed, node);
+}
+
+static void close_list(struct list *connections, bool drained_only)
+{
+    LIST_EACH(link, connections)
+    {
+        struct connection *connection =
+            LIST_ENTRY(link, struct connection, link);
+
+        if (!drained_only || connection->state != CONNECTION_UP ||
+            connection_drained(connection))
+            connection_close(connection, "this node shuts down");
+    }
+}
+
+static void close_outside(struct node *node)
+{
+    node->closing = true;
+    listener_close(&node->listener);
+    epmd_unregister(&node->epmd);
+    LIST_EACH(link, &node->peer_list)
+    {
+        struct peer *peer = LIST_ENTRY(link, struct peer, link);
+
+        stop_dialling(peer, "this node shuts down");
+        if (peer->state != PEER_UP)
+            peer_free(peer);
+    }
+    close_list(&node->group.half_open, false);
+}
+
+static void on_close_check(void *context)
+{
+    struct node *node = context;
+    bool late = loop_now_ms(node->loop) >= node->close_by_ms;
+
+    close_list(&node->group.others, !late);
+    if (late) /* handles that are left wait for a name lookup */
+        loop_defer(node->loop, &node->tell_closed, tell_closed, node);
+    else
+        loop_timer_start(node->loop, &node->close_timer, CLOSE_CHECK_MS,
+                         on_close_check, node);
+}
+
+void node_close(struct node *node, uint64_t timeout_ms,
+                void (*done)(void *context), void *context)
+{
+    node->closed = done;
+    node->closed_context = context;
+    node->close_by_ms = loop_now_ms(node->loop) + timeout_ms;
+    node->handles.on_none = on_no_handles;
+    node->handles.context = node;
+    close_outside(node);
+    if (node->handles.open == 0)
+        on_no_handles(node);
+    else
+        loop_timer_start(node->loop, &node->close_timer, 0, on_close_check,
+                         node);
+}
+
+/* What still ends when a node is freed, ends without a word. */
+
+static void no_number(void *context, uint64_t number)
+{
+    (void)context;
+    (void)number;
+}
+
+static void no_slice(void *context, uint64_t connection, struct slice slice)
+{
+    (void)context;
+    (void)connection;
+    (void)slice;
+}
+
+static const struct node_events no_events = {
+    .rpc_abandoned = no_number,
+    .demonitored = no_slice,
+    .process_down = no_number,
+    .peer_down = no_slice,
+};
+
+static void destroy(void *context)
+{
+    struct node *node = context;
+
+    process_release(node);
+    LIST_EACH(link, &node->peer_list)
+    peer_free(LIST_ENTRY(link, struct peer, link));
+    map_release(&node->peers);
+    map_release(&node->connected);
+    map_release(&node->calls);
+    map_release(&node->watches);
+    buf_release(&node->service_pid);
+    buf_release(&node->own_pid);
+    buf_release(&node->scratch);
+    connection_group_release(&node->group);
+    mem_free(node);
+}
+
+void node_free(struct node *node)
+{
+    if (!node)
+        return;
+    node->events = &no_events;
+    node->released = NULL;
+    node->handles.on_none = destroy;
+    node->handles.context = node;
+    close_outside(node);
+    close_list(&node->group.others, false);
+    loop_timer_stop(&node->release_limit);
+    loop_timer_stop(&node->close_timer);
+    loop_task_cancel(&node->tell_failed);
+    loop_task_cancel(&node->tell_closed);
+    if (node->handles.open == 0)
+        destroy(node);
+}
+
+/* What others may know. */
+
+struct slice node_service_pid(const struct node *node)
+{
+    return buf_slice(&node->service_pid);
+}
+
+struct node_stats node_stats(const struct node *node)
+{
+    struct node_stats stats = {
+        .peers = node->up_count,
+        .handshakes = node->group.half_open_count,
+        .frames_in = node->group.frames_in,
+        .frames_out = node->group.frames_out,
+        .bytes_in = node->group.bytes_in,
+        .bytes_out = node->group.bytes_out,
+        .dropped_signals = node->dropped_signals,
+        .closed_peers = node->closed_peers,
+    };
+
+    LIST_EACH(link, &node->peer_list)
+    stats.name_held |= LIST_ENTRY(link, struct peer, link)->global.held;
+    return stats;
+}
+
+void node_each_peer(const struct node *node,
+                    void (*visit)(void *context, struct slice peer,
+                                  bool visible),
+                    void *context)
+{
+    LIST_EACH(link, &node->peer_list)
+    {
+        const struct peer *peer = LIST_ENTRY(link, struct peer, link);
+
+        if (peer->state == PEER_UP)
+            visit(context, peer->name, peer->visible);
+    }
+}

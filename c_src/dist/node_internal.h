@@ -1,0 +1,183 @@
+/* The node from inside: what node.c, process.c, rpc.c and global.c share.
+ *
+ * node.c has the peers and their connections; process.c the signals between
+ * processes; rpc.c spawn requests and `rex`; global.c the global name. */
+#ifndef LLM_ROUTER_DIST_NODE_INTERNAL_H
+#define LLM_ROUTER_DIST_NODE_INTERNAL_H
+
+#include "llm_router/base/map.h"
+#include "llm_router/dist/connection.h"
+#include "llm_router/dist/control.h"
+#include "llm_router/dist/epmd.h"
+#include "llm_router/dist/listener.h"
+#include "llm_router/dist/node.h"
+#include "llm_router/dist/pid.h"
+#include "llm_router/term/check.h"
+
+/* Our processes by pid number: the service, and the node's own, which asks
+ * `global`; higher numbers are rpc calls. */
+enum { SERVICE_NUMBER = 1, NODE_NUMBER = 2 };
+
+enum peer_state {
+    PEER_IDLE,    /* not connected; with the timer running: dialled then */
+    PEER_LOOKUP,  /* where is it? */
+    PEER_DIALLED, /* connection is on its way */
+    PEER_AWAITED, /* it dials us, and its call wins */
+    PEER_UP,
+};
+
+enum global_request {
+    GLOBAL_NONE,
+    GLOBAL_WHEREIS,
+    GLOBAL_REGISTER,
+    GLOBAL_UNREGISTER,
+};
+
+/* What a visible peer's `global` says about our name. */
+struct global_view {
+    bool held; /* it names us */
+    enum global_request request;
+    uint64_t reference;      /* of the request */
+    struct loop_timer timer; /* the request's end, or the next question */
+};
+
+/* A node that is connected, or is to be. Others have no struct peer. */
+struct peer {
+    struct node *node;
+    struct list link;
+    struct slice name; /* owned */
+    bool keep;         /* --connect */
+    enum peer_state state;
+    struct epmd_lookup *lookup;
+    struct connection *connection; /* dialled or up */
+    struct loop_timer timer;
+    unsigned failures; /* dials in a row */
+    struct buf queue;  /* frames to send once it is up */
+    size_t queued;     /* how many */
+
+    /* While it is up: */
+    uint64_t id; /* of the connection */
+    bool visible;
+    struct map monitors; /* raw reference -> struct monitor */
+    struct list monitor_list;
+    struct list calls;
+    struct list watches; /* of node_monitor, on processes there */
+    struct global_view global;
+};
+
+enum monitor_target { MONITOR_SERVICE, MONITOR_REX, MONITOR_CALL };
+
+/* A monitor that a process of a peer holds on one of ours. */
+struct monitor {
+    struct list of_peer, of_call;
+    enum monitor_target target;
+    struct call *call;      /* MONITOR_REX: the call it waits for, if any */
+    struct slice reference; /* raw, inside the allocation */
+    struct slice watcher;
+};
+
+/* A `$gen_call`: raw terms. `alias` is the reference inside the tag if the
+ * reply goes there; `reference` any reference inside the tag (gen.erl). */
+struct gen_call {
+    struct slice pid, tag, alias, reference;
+    struct term request;
+};
+
+struct node {
+    struct loop *loop;
+    struct node_options options;
+    const struct node_events *events;
+    void *context;
+    struct identity self;
+    struct term_limits limits;
+    struct buf service_pid, own_pid; /* raw; empty before `ready` */
+    struct buf scratch;              /* for a small term, within a function */
+    uint64_t last_number;            /* of pids, references, connections */
+
+    struct handles handles;
+    struct listener listener;
+    struct epmd epmd;
+    struct connection_group group;
+    struct map peers;     /* by name */
+    struct map connected; /* by connection id */
+    struct list peer_list;
+    size_t dials; /* on demand, under way */
+    size_t up_count;
+
+    struct map calls;   /* by number */
+    struct map watches; /* by number */
+    struct list lost_watches;
+    struct loop_task tell_lost;
+    uint64_t running;          /* the call that events->rpc is looking at, */
+    struct slice running_args; /* whose arguments can still be quoted */
+
+    bool releasing; /* the global name is given up */
+    struct loop_timer release_limit;
+    void (*released)(void *context);
+    void *released_context;
+
+    struct loop_task tell_failed;
+    struct error failure;
+    bool closing;
+    uint64_t close_by_ms;
+    struct loop_timer close_timer;
+    struct loop_task tell_closed;
+    void (*closed)(void *context);
+    void *closed_context;
+
+    uint64_t dropped_signals, closed_peers;
+    uint64_t log_window_ms;
+    unsigned logged, unlogged;
+};
+
+/* node.c */
+struct peer *node_find_peer(const struct node *node, struct slice name);
+/* The peer of a raw pid, port or reference; NULL: not connected. */
+struct peer *node_peer_of(const struct node *node, struct slice raw);
+/* As connection_send_begin and _end. */
+struct buf *peer_send_begin(struct peer *peer);
+bool peer_send_end(struct peer *peer);
+uint64_t peer_flags(const struct peer *peer);
+
+/* process.c */
+void process_signal(struct peer *peer, struct slice body);
+void process_peer_up(struct peer *peer);
+void process_peer_down(struct peer *peer);
+void process_release(struct node *node);
+/* The monitor the peer holds by that raw reference, or NULL. */
+struct monitor *process_find_monitor(const struct peer *peer,
+                                     struct slice reference);
+/* NULL: the peer has too many, and is closed for it. */
+struct monitor *process_add_monitor(struct peer *peer,
+                                    enum monitor_target target,
+                                    struct slice reference,
+                                    struct slice watcher);
+void process_drop_monitor(struct peer *peer, struct monitor *monitor);
+bool gen_call_read(struct term message, struct gen_call *call);
+/* {Tag, value}; to the alias if there is one. */
+void gen_call_reply(struct node *node, const struct gen_call *call,
+                    struct slice value);
+
+/* rpc.c */
+void rpc_spawn(struct peer *peer, const struct control *control);
+void rpc_rex(struct peer *peer, struct term message);
+/* The call whose process has that number, or NULL. */
+struct call *rpc_find_call(const struct node *node, uint64_t number);
+void rpc_add_monitor(struct call *call, struct monitor *monitor);
+/* A monitor with a call was taken away: if its holder is who waits for the
+ * answer, the call is abandoned. */
+void rpc_demonitored(struct node *node, struct monitor *monitor);
+void rpc_exit(struct node *node, struct call *call,
+              const struct control *control);
+void rpc_peer_down(struct peer *peer);
+
+/* global.c */
+void global_peer_up(struct peer *peer);
+void global_peer_down(struct peer *peer);
+void global_reply(struct peer *peer, struct term message);
+/* Something suggests that the name is lost: ask. */
+void global_suspect(struct node *node);
+/* global:resolve_it(Method, Name, Pid1, Pid2): which pid keeps the name. */
+void global_resolve(struct node *node, struct term arguments, struct buf *out);
+
+#endif

@@ -1,0 +1,261 @@
+/* A term from a stranger, as a message to the service, as the operation of a
+ * GenServer.call, as the arguments of every rpc function and as JSON: what is
+ * decoded must be what the rest of the program relies on, and what is answered
+ * must be a term. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "llm_router/api/json_term.h"
+#include "llm_router/api/reply.h"
+#include "llm_router/base/utf8.h"
+#include "llm_router/term/check.h"
+#include "llm_router/term/writer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define REQUIRE(condition) \
+    do {                   \
+        if (!(condition))  \
+            abort();       \
+    } while (0)
+
+static const struct term_limits LIMITS = {1024 * 1024, 512};
+
+/* What we write may be a little deeper than what we read. */
+static const struct term_limits OUT_LIMITS = {64 * 1024 * 1024, 600};
+
+/* {'$gen_call', {<0.1.0>, #Ref<>}, behind which the operation comes */
+static const char GEN_CALL[] =
+    "\x83\x68\x03\x77\x09$gen_call\x68\x02\x58\x77\x01"
+    "a\0\0\0\1\0\0\0\0\0\0\0\4\x5a\0\1\x77\x01"
+    "a\0\0\0\4\0\0\0\1";
+
+static void require_term(struct slice bytes)
+{
+    struct error err;
+
+    REQUIRE(term_check(bytes, &OUT_LIMITS, &err));
+}
+
+static void require_raw(struct slice raw)
+{
+    struct buf out;
+
+    buf_init(&out, OUT_LIMITS.max_bytes);
+    term_put_version(&out);
+    term_put_raw(&out, raw);
+    require_term(buf_slice(&out));
+    buf_release(&out);
+}
+
+static void require_full_text(struct slice text)
+{
+    REQUIRE(utf8_is_valid(text));
+    REQUIRE(slice_trim(text).size > 0);
+}
+
+static void require_name(struct slice name)
+{
+    REQUIRE(name.size <= REQUEST_ID_MAX);
+    for (size_t i = 0; i < name.size; i++)
+        REQUIRE(name.data[i] >= ' ' && name.data[i] <= '~');
+}
+
+static void require_options(const struct options *options)
+{
+    require_name(options->model);
+    require_name(options->provider);
+    require_name(options->task_type);
+    require_name(options->request_id);
+    REQUIRE(options->timeout_ms >= 0);
+    REQUIRE(options->timeout_ms <= REQUEST_TIMEOUT_MAX_MS);
+    REQUIRE(options->max_tokens >= 0);
+    REQUIRE(isnan(options->temperature) ||
+            (options->temperature >= 0 && options->temperature <= 2));
+    REQUIRE(options->next_id >= 1);
+    for (size_t i = 0; i < options->existing_count; i++)
+        REQUIRE(options->existing[i] >= 1);
+}
+
+static void require_request(const struct request *request)
+{
+    REQUIRE(request->operation < OPERATION_COUNT);
+    require_options(&request->options);
+    REQUIRE(request->count >= 0 && request->count <= REQUEST_TASKS_MAX);
+    REQUIRE(utf8_is_valid(request->context));
+    for (size_t i = 0; i < request->message_count; i++) {
+        REQUIRE(request->messages[i].role <= ROLE_ASSISTANT);
+        require_full_text(request->messages[i].content);
+    }
+    switch (request->operation) {
+    case OP_GENERATE_TASK:
+    case OP_PARSE_PRD:
+    case OP_EXPAND_TASK:
+        require_full_text(request->text);
+        break;
+    case OP_CALL:
+    case OP_CALL_WITH_PROMPT:
+    case OP_CALL_WITH_SYSTEM:
+        REQUIRE(request->message_count > 0);
+        break;
+    case OP_SELECT_MODEL:
+    case OP_PING:
+    case OP_VERSION:
+    case OP_HEALTH:
+    case OP_STATS:
+    case OP_MODELS:
+    case OPERATION_COUNT:
+        REQUIRE(!operation_calls_provider(request->operation));
+        break;
+    }
+    if (request->caller_task.size > 0)
+        require_raw(request->caller_task);
+}
+
+static void put_some_result(struct buf *out, const struct request *request)
+{
+    struct task task = {.id = 1, .title = SLICE_LITERAL("x")};
+    struct result result = {.tasks = {&task, 1}, .object = NULL};
+    struct account account = {.usage = USAGE_UNKNOWN, .cost_usd = NAN};
+
+    result.object = request->options.schema;
+    reply_put_result(out, request, &result, &account);
+}
+
+static void require_answer(const struct call *call)
+{
+    struct buf value, message;
+
+    buf_init(&value, OUT_LIMITS.max_bytes);
+    buf_init(&message, OUT_LIMITS.max_bytes);
+    if (call->kind == CALL_REJECTED)
+        reply_put_error(&value, &call->error, NULL);
+    else
+        put_some_result(&value, &call->request);
+    require_raw(buf_slice(&value));
+    if (call->reply.form != REPLY_RPC) {
+        reply_put_message(&message, &call->reply, call->request.operation,
+                          buf_slice(&value));
+        require_term(buf_slice(&message));
+    }
+    buf_release(&value);
+    buf_release(&message);
+}
+
+static void require_rejection(const struct error *err)
+{
+    REQUIRE(err->code == ERR_INVALID_REQUEST ||
+            err->code == ERR_UNKNOWN_REQUEST || err->code == ERR_TOO_LARGE);
+    REQUIRE(err->message[0] != '\0');
+    REQUIRE(utf8_is_valid(slice_of(err->message)));
+    REQUIRE(utf8_is_valid(slice_of(err->path)));
+}
+
+static void require_call(const struct call *call)
+{
+    switch (call->kind) {
+    case CALL_IGNORED:
+        return;
+    case CALL_SYSTEM:
+        REQUIRE(call->reply.form == REPLY_GEN);
+        return;
+    case CALL_REQUEST:
+        require_request(&call->request);
+        break;
+    case CALL_REJECTED:
+        require_rejection(&call->error);
+        break;
+    }
+    REQUIRE(call->reply.form != REPLY_NONE);
+    require_answer(call);
+}
+
+static void try_message(struct term message)
+{
+    struct arena arena;
+    struct call call;
+
+    arena_init(&arena, 0);
+    call_decode_message(message, &arena, &call);
+    require_call(&call);
+    arena_release(&arena);
+}
+
+static void try_operation(struct term operation)
+{
+    struct buf message;
+
+    buf_init(&message, OUT_LIMITS.max_bytes);
+    buf_append(&message, GEN_CALL, sizeof(GEN_CALL) - 1);
+    term_put_raw(&message, term_raw(operation));
+    require_term(buf_slice(&message));
+    try_message(term_first(buf_slice(&message)));
+    buf_release(&message);
+}
+
+static void try_rpc(struct term arguments)
+{
+    for (int i = 0; i < OPERATION_COUNT; i++) {
+        struct arena arena;
+        struct call call;
+
+        arena_init(&arena, 0);
+        if (call_decode_rpc(slice_of("llm_router"),
+                            slice_of(operation_atom((enum operation)i)),
+                            arguments, &arena, &call)) {
+            REQUIRE(call.kind == CALL_REQUEST || call.kind == CALL_REJECTED);
+            require_call(&call);
+        }
+        arena_release(&arena);
+    }
+}
+
+static void require_json(struct arena *arena, const struct jv *value)
+{
+    struct error err;
+    struct jv *again;
+    struct buf out;
+
+    buf_init(&out, OUT_LIMITS.max_bytes);
+    jv_put(&out, value);
+    REQUIRE(jv_parse(arena, buf_slice(&out), JV_STRICT, &JV_DEFAULT_LIMITS,
+                     NULL, &again, &err));
+    REQUIRE(jv_equal(value, again));
+    buf_clear(&out);
+    term_put_version(&out);
+    json_put_term(&out, value);
+    require_term(buf_slice(&out));
+    buf_release(&out);
+}
+
+static void try_json(struct term term, enum json_term_mode mode)
+{
+    struct arena arena;
+    struct error err;
+    struct jv *value;
+
+    arena_init(&arena, 0);
+    error_clear(&err);
+    if (json_from_term(term, mode, &arena, &value, &err))
+        require_json(&arena, value);
+    else
+        require_rejection(&err);
+    arena_release(&arena);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct slice bytes = slice_make(data, size);
+    struct error err;
+    struct term term;
+
+    if (!term_check(bytes, &LIMITS, &err))
+        return 0;
+    term = term_first(bytes);
+    try_message(term);
+    try_operation(term);
+    try_rpc(term);
+    try_json(term, JSON_TERM_STRICT);
+    try_json(term, JSON_TERM_LENIENT);
+    return 0;
+}

@@ -1,0 +1,147 @@
+/* Shared by the files of the http layer.
+ *
+ *     http.c    the public face: ids, phases, timers, the end-of-turn pass
+ *     origin.c  holds back a burst to a host until one transfer got through
+ *     lane.c    one multi handle and its sockets on the loop
+ *     easy.c    one easy handle: options, callbacks, what went wrong
+ *     trust.c   the CA certificates, read once by the thread pool
+ *
+ * A transfer is created by http_submit, started at the end of that turn, and
+ * freed in transfer_end or, when cancelled, at the end of the turn: never
+ * inside a callback of curl, which forbids removing a handle there. */
+#ifndef LLM_ROUTER_HTTP_INTERNAL_H
+#define LLM_ROUTER_HTTP_INTERNAL_H
+
+#include <curl/curl.h>
+#include <openssl/ssl.h>
+
+#include "llm_router/base/list.h"
+#include "llm_router/base/map.h"
+#include "llm_router/http/http.h"
+
+enum {
+    LANES_MAX = 16,
+    /* A lane is filled to here before the next one is used, so that few
+     * callers share few connections; one HTTP/2 connection carries as many
+     * (servers allow about 100 streams). Beyond, the emptiest lane is next. */
+    LANE_FULL = 64,
+    SPARE_EASIES_MAX = 64,
+    HEADER_BYTES_MAX = 64 * 1024,
+    ORIGINS_MAX = 1024,
+};
+
+enum phase {
+    PHASE_CONNECTING, /* from submit until the request may be sent */
+    PHASE_SENT,       /* until the final headers are there */
+    PHASE_BODY,
+};
+
+struct transfer {
+    struct list link; /* in http->ready, ->untrusted, ->dying or a queue */
+    struct http *http;
+    uint64_t id;
+    struct http_request request;
+    struct http_events events;
+    void *context;
+    struct origin *origin; /* NULL before its start */
+    struct lane *lane;     /* NULL unless `easy` is in that lane's multi */
+    CURL *easy;
+    struct loop_timer timer;
+    uint64_t phase_due_ms;
+    uint64_t total_due_ms;
+    size_t body_bytes;
+    size_t header_bytes;
+    int status;
+    enum phase phase;
+    enum http_end verdict; /* ours; HTTP_WHOLE: none, curl's result counts */
+    bool cancelled;
+    /* Made by hand, because curl_slist_append would copy each text. */
+    struct curl_slist headers[];
+};
+
+struct lane {
+    struct http *http;
+    CURLM *multi; /* NULL until used */
+    struct loop_timer timer;
+    uint64_t due_ms; /* when curl wants to be called; UINT64_MAX: never */
+    bool due_now;
+    size_t in_flight;
+    size_t connections;
+};
+
+struct trust {
+    enum { TRUST_UNREAD, TRUST_READING, TRUST_READY, TRUST_FAILED } state;
+    X509_STORE *store;
+    struct trust_job *job;
+};
+
+struct http {
+    struct loop *loop;
+    struct http_options options;
+    struct loop_task task;
+    struct loop_timer again; /* a pass in the next turn */
+    bool in_last_pass;
+    struct list ready;     /* to be started in this turn's last pass */
+    struct list untrusted; /* wait for the CA certificates */
+    struct list dying;     /* cancelled, still known to curl */
+    struct list changed;   /* sockets whose interest changed */
+    struct map transfers;  /* by id */
+    struct map origins;    /* by "scheme://host:port" */
+    struct trust trust;
+    CURLSH *share;
+    struct lane lanes[LANES_MAX];
+    size_t lane_count; /* lanes that may be used */
+    size_t connections;
+    struct socket **sockets; /* by descriptor */
+    size_t socket_slots;
+    CURL *spare[SPARE_EASIES_MAX];
+    size_t spare_count;
+    uint64_t last_id;
+    struct http_stats stats;
+};
+
+/* http.c */
+void http_wake(struct http *http); /* asks for the end-of-turn pass */
+void transfer_start(struct transfer *transfer);
+void transfer_connected(struct transfer *transfer);
+/* The final status is there. False: stop (the callback cancelled it). */
+bool transfer_answered(struct transfer *transfer, int status);
+/* Reports and frees. Not inside a callback of curl. */
+void transfer_end(struct transfer *transfer,
+                  const struct http_outcome *outcome);
+void transfer_fail(struct transfer *transfer, const char *reason);
+
+/* origin.c */
+struct slice url_host_port(const char *url); /* lends "host:port" or "host" */
+struct origin *origin_of(struct http *http, const char *url);
+/* False: the transfer waits in the origin's queue. */
+bool origin_admit(struct transfer *transfer);
+bool origin_is_led_by(const struct transfer *transfer);
+void origin_reached(struct transfer *transfer);
+/* `outcome` NULL: cancelled. */
+void origin_left(struct transfer *transfer, const struct http_outcome *outcome);
+void origins_release(struct http *http);
+
+/* lane.c */
+bool lane_add(struct http *http, struct transfer *transfer);
+void lane_remove(struct transfer *transfer);
+void lane_run_due(struct lane *lane);
+void lane_release(struct lane *lane);
+void sockets_apply(struct http *http);
+void sockets_release(struct http *http);
+curl_socket_t socket_open(void *context, curlsocktype purpose,
+                          struct curl_sockaddr *address);
+int socket_close(void *context, curl_socket_t descriptor);
+
+/* easy.c */
+CURL *easy_take(struct transfer *transfer);
+void easy_give_back(struct http *http, CURL *easy);
+void easy_outcome(const struct transfer *transfer, CURLcode result,
+                  struct http_outcome *outcome);
+
+/* trust.c */
+/* True: ready or failed, see state. Else the transfer waits. */
+bool trust_admit(struct transfer *transfer);
+void trust_release(struct trust *trust);
+
+#endif

@@ -1,0 +1,366 @@
+#include "http_internal.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "llm_router/base/mem.h"
+
+/* Interest in a socket is applied once, at the end of the turn: curl changes
+ * its mind several times while it works. And a socket that curl keeps in its
+ * pool stays watched for reading, so that its next transfer costs no system
+ * call; it is let go when the server closes it or curl does. */
+struct socket {
+    uv_poll_t poll;
+    struct list link; /* in http->changed */
+    struct http *http;
+    struct lane *lane;
+    curl_socket_t descriptor;
+    int wanted;  /* UV_READABLE, UV_WRITABLE; 0: in curl's pool */
+    int watched; /* what uv_poll_start was told */
+    bool opened; /* by socket_open: its end is told by socket_close */
+};
+
+static struct socket *find_socket(struct http *http, curl_socket_t descriptor)
+{
+    size_t slot = (size_t)descriptor;
+
+    return slot < http->socket_slots ? http->sockets[slot] : NULL;
+}
+
+static void make_slot(struct http *http, size_t slot)
+{
+    size_t slots = http->socket_slots > 0 ? http->socket_slots : 64;
+
+    while (slots <= slot)
+        slots *= 2;
+    if (slots == http->socket_slots)
+        return;
+    http->sockets = mem_realloc(http->sockets, slots * sizeof(struct socket *));
+    memset(http->sockets + http->socket_slots, 0,
+           (slots - http->socket_slots) * sizeof(struct socket *));
+    http->socket_slots = slots;
+}
+
+static struct socket *add_socket(struct lane *lane, curl_socket_t descriptor)
+{
+    struct http *http = lane->http;
+    struct socket *socket = mem_alloc(sizeof(*socket));
+
+    if (uv_poll_init_socket(&http->loop->uv, &socket->poll, descriptor) != 0) {
+        mem_free(socket);
+        return NULL;
+    }
+    socket->poll.data = socket;
+    list_init(&socket->link);
+    socket->http = http;
+    socket->lane = lane;
+    socket->descriptor = descriptor;
+    make_slot(http, (size_t)descriptor);
+    http->sockets[descriptor] = socket;
+    return socket;
+}
+
+static void free_socket(uv_handle_t *poll)
+{
+    mem_free(poll->data);
+}
+
+/* libuv must let go before the descriptor is closed. */
+static void forget_socket(struct socket *socket)
+{
+    if (socket->opened) {
+        socket->http->connections--;
+        socket->lane->connections--;
+    }
+    list_remove(&socket->link);
+    socket->http->sockets[socket->descriptor] = NULL;
+    uv_poll_stop(&socket->poll);
+    uv_close((uv_handle_t *)&socket->poll, free_socket);
+}
+
+curl_socket_t socket_open(void *context, curlsocktype purpose,
+                          struct curl_sockaddr *address)
+{
+    struct transfer *transfer = context;
+    struct http *http = transfer->http;
+    int descriptor = socket(address->family, address->socktype | SOCK_CLOEXEC,
+                            address->protocol);
+    struct socket *opened;
+
+    (void)purpose;
+    if (descriptor < 0)
+        return CURL_SOCKET_BAD;
+    opened = add_socket(transfer->lane, descriptor);
+    if (!opened) {
+        close(descriptor);
+        return CURL_SOCKET_BAD;
+    }
+    opened->opened = true;
+    transfer->lane->connections++;
+    http->connections++;
+    http->stats.connections_opened++;
+    return descriptor;
+}
+
+int socket_close(void *context, curl_socket_t descriptor)
+{
+    struct socket *socket = find_socket(context, descriptor);
+
+    if (socket)
+        forget_socket(socket);
+    return close(descriptor);
+}
+
+static void end_transfer(CURL *easy, CURLcode result)
+{
+    struct transfer *transfer = NULL;
+    struct http_outcome outcome;
+
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
+    if (transfer->cancelled)
+        return; /* buried at the end of the turn */
+    easy_outcome(transfer, result, &outcome);
+    transfer_end(transfer, &outcome);
+}
+
+static void act(struct lane *lane, curl_socket_t descriptor, int events)
+{
+    CURLMsg *message;
+    int count;
+
+    curl_multi_socket_action(lane->multi, descriptor, events, &count);
+    while ((message = curl_multi_info_read(lane->multi, &count)))
+        if (message->msg == CURLMSG_DONE)
+            end_transfer(message->easy_handle, message->data.result);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct socket *socket = poll->data;
+    int bits = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
+               (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
+
+    if (status < 0) { /* libuv has stopped watching */
+        bits = CURL_CSELECT_ERR;
+        socket->watched = 0;
+    } else if (socket->wanted == 0) {
+        /* The server closed it. curl sees that when it looks for a
+         * connection; until then the event would come again and again. */
+        uv_poll_stop(&socket->poll);
+        socket->watched = 0;
+    }
+    if (socket->wanted == 0)
+        return;
+    if (socket->watched != socket->wanted && list_is_empty(&socket->link)) {
+        list_append(&socket->http->changed, &socket->link);
+        http_wake(socket->http);
+    }
+    act(socket->lane, socket->descriptor, bits);
+}
+
+static int on_interest(CURL *easy, curl_socket_t descriptor, int what,
+                       void *context, void *unused)
+{
+    struct lane *lane = context;
+    struct socket *socket = find_socket(lane->http, descriptor);
+
+    (void)easy;
+    (void)unused;
+    if (what == CURL_POLL_REMOVE && (!socket || !socket->opened)) {
+        /* The pipe of a resolver thread: curl closes it next. */
+        if (socket)
+            forget_socket(socket);
+        return 0;
+    }
+    if (!socket)
+        socket = add_socket(lane, descriptor);
+    if (!socket)
+        return -1;
+    socket->wanted = what == CURL_POLL_REMOVE
+                         ? 0
+                         : (what & CURL_POLL_IN ? UV_READABLE : 0) |
+                               (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+    if (list_is_empty(&socket->link)) {
+        list_append(&lane->http->changed, &socket->link);
+        http_wake(lane->http);
+    }
+    return 0;
+}
+
+void sockets_apply(struct http *http)
+{
+    while (!list_is_empty(&http->changed)) {
+        struct socket *socket =
+            LIST_ENTRY(http->changed.next, struct socket, link);
+        int events = socket->wanted;
+
+        list_remove(&socket->link);
+        if (events == 0 && socket->watched != 0)
+            events = UV_READABLE;
+        if (events == socket->watched)
+            continue;
+        if (uv_poll_start(&socket->poll, events, on_poll) == 0)
+            socket->watched = events;
+    }
+}
+
+void sockets_release(struct http *http)
+{
+    for (size_t i = 0; i < http->socket_slots; i++)
+        if (http->sockets[i])
+            forget_socket(http->sockets[i]);
+    mem_free(http->sockets);
+}
+
+static void on_lane_due(void *context);
+
+static void arm(struct lane *lane)
+{
+    uint64_t now = loop_now_ms(lane->http->loop);
+
+    if (!loop_timer_running(&lane->timer) || lane->due_ms < lane->timer.due_ms)
+        loop_timer_start(lane->http->loop, &lane->timer,
+                         lane->due_ms > now ? lane->due_ms - now : 0,
+                         on_lane_due, lane);
+}
+
+/* A timer that curl gave up or moved back is left running and looks again. */
+static void on_lane_due(void *context)
+{
+    struct lane *lane = context;
+
+    if (lane->due_ms == UINT64_MAX)
+        return;
+    if (loop_now_ms(lane->http->loop) < lane->due_ms) {
+        arm(lane);
+        return;
+    }
+    lane->due_ms = UINT64_MAX;
+    act(lane, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static int on_timeout(CURLM *multi, long delay_ms, void *context)
+{
+    struct lane *lane = context;
+
+    (void)multi;
+    if (delay_ms < 0) {
+        lane->due_ms = UINT64_MAX;
+        lane->due_now = false;
+        return 0;
+    }
+    lane->due_ms = loop_now_ms(lane->http->loop) + (uint64_t)delay_ms;
+    /* "At once" is this turn's last pass; said during that pass it is the
+     * next turn, so that a turn always ends. */
+    if (delay_ms == 0 && !lane->http->in_last_pass) {
+        lane->due_now = true;
+        http_wake(lane->http);
+    } else {
+        arm(lane);
+    }
+    return 0;
+}
+
+void lane_run_due(struct lane *lane)
+{
+    if (!lane->due_now)
+        return;
+    lane->due_now = false;
+    lane->due_ms = UINT64_MAX;
+    act(lane, CURL_SOCKET_TIMEOUT, 0);
+}
+
+static bool lane_open(struct lane *lane, struct http *http)
+{
+    size_t most = http->options.max_connections_per_host;
+
+    if (lane->multi)
+        return true;
+    lane->multi = curl_multi_init();
+    if (!lane->multi)
+        return false;
+    lane->http = http;
+    lane->due_ms = UINT64_MAX;
+    curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION, on_interest);
+    curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane);
+    curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION, on_timeout);
+    curl_multi_setopt(lane->multi, CURLMOPT_TIMERDATA, lane);
+    curl_multi_setopt(lane->multi, CURLMOPT_MAX_HOST_CONNECTIONS,
+                      (long)(most / http->lane_count));
+    return true;
+}
+
+static struct lane *choose_lane(struct http *http)
+{
+    struct lane *emptiest = &http->lanes[0];
+
+    for (size_t i = 0; i < http->lane_count; i++) {
+        struct lane *lane = &http->lanes[i];
+
+        if (lane->in_flight < LANE_FULL)
+            return lane;
+        if (lane->in_flight < emptiest->in_flight)
+            emptiest = lane;
+    }
+    return emptiest;
+}
+
+/* curl's own limit counts the busy connections too, and is not shared by the
+ * lanes: each may keep what is busy in it and what the others leave of the
+ * idle ones. */
+static void limit_connections(struct lane *lane)
+{
+    const struct http *http = lane->http;
+    size_t others = http->connections - lane->connections;
+    size_t busy = http->transfers.count > lane->in_flight
+                      ? http->transfers.count - lane->in_flight
+                      : 0;
+    size_t idle = others > busy ? others - busy : 0;
+    size_t most = lane->in_flight;
+
+    if (http->options.max_idle_connections > idle)
+        most += http->options.max_idle_connections - idle;
+    /* 0 would be no limit at all. */
+    curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS,
+                      (long)(most > 0 ? most : 1));
+}
+
+bool lane_add(struct http *http, struct transfer *transfer)
+{
+    struct lane *lane = choose_lane(http);
+
+    if (!lane_open(lane, http))
+        return false;
+    transfer->easy = easy_take(transfer);
+    if (!transfer->easy)
+        return false;
+    transfer->lane = lane;
+    lane->in_flight++;
+    limit_connections(lane);
+    /* curl says by on_timeout that it wants to be called at once. */
+    if (curl_multi_add_handle(lane->multi, transfer->easy) != CURLM_OK) {
+        lane_remove(transfer);
+        return false;
+    }
+    return true;
+}
+
+void lane_remove(struct transfer *transfer)
+{
+    struct lane *lane = transfer->lane;
+
+    curl_multi_remove_handle(lane->multi, transfer->easy);
+    easy_give_back(transfer->http, transfer->easy);
+    transfer->easy = NULL;
+    transfer->lane = NULL;
+    lane->in_flight--;
+    limit_connections(lane);
+}
+
+void lane_release(struct lane *lane)
+{
+    if (!lane->multi)
+        return;
+    loop_timer_stop(&lane->timer);
+    curl_multi_cleanup(lane->multi);
+}

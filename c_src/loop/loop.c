@@ -1,0 +1,272 @@
+#include "llm_router/loop/loop.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "llm_router/base/mem.h"
+
+enum { SIGNALS = sizeof(((struct loop *)NULL)->signals) / sizeof(uv_signal_t) };
+
+static void check_uv(int result, const char *what)
+{
+    if (result == 0)
+        return;
+    fprintf(stderr, "level=error component=loop %s: %s\n", what,
+            uv_strerror(result));
+    abort();
+}
+
+/* The heap: position 1 is the root, the parent of n is n / 2. */
+
+static void place(struct loop *loop, size_t position, struct loop_timer *timer)
+{
+    loop->heap[position] = timer;
+    timer->position = position;
+}
+
+static void sift_up(struct loop *loop, size_t position)
+{
+    struct loop_timer *timer = loop->heap[position];
+
+    while (position > 1 && loop->heap[position / 2]->due_ms > timer->due_ms) {
+        place(loop, position, loop->heap[position / 2]);
+        position /= 2;
+    }
+    place(loop, position, timer);
+}
+
+static void sift_down(struct loop *loop, size_t position)
+{
+    struct loop_timer *timer = loop->heap[position];
+
+    for (;;) {
+        size_t child = position * 2;
+
+        if (child > loop->timer_count)
+            break;
+        if (child < loop->timer_count &&
+            loop->heap[child + 1]->due_ms < loop->heap[child]->due_ms)
+            child++;
+        if (loop->heap[child]->due_ms >= timer->due_ms)
+            break;
+        place(loop, position, loop->heap[child]);
+        position = child;
+    }
+    place(loop, position, timer);
+}
+
+static void heap_add(struct loop *loop, struct loop_timer *timer)
+{
+    if (loop->timer_count + 1 >= loop->timer_capacity) {
+        loop->timer_capacity =
+            loop->timer_capacity > 0 ? loop->timer_capacity * 2 : 64;
+        loop->heap = mem_realloc(loop->heap, loop->timer_capacity *
+                                                 sizeof(struct loop_timer *));
+    }
+    place(loop, ++loop->timer_count, timer);
+    sift_up(loop, loop->timer_count);
+}
+
+static void heap_remove(struct loop *loop, struct loop_timer *timer)
+{
+    size_t position = timer->position;
+    struct loop_timer *last = loop->heap[loop->timer_count--];
+
+    timer->position = 0;
+    if (last == timer)
+        return;
+    place(loop, position, last);
+    sift_up(loop, position);
+    sift_down(loop, last->position);
+}
+
+static void run_due(struct loop *loop)
+{
+    uint64_t now = uv_now(&loop->uv);
+
+    while (loop->timer_count > 0 && loop->heap[1]->due_ms <= now) {
+        struct loop_timer *timer = loop->heap[1];
+
+        heap_remove(loop, timer);
+        timer->on_due(timer->context);
+    }
+}
+
+static void on_alarm(uv_timer_t *alarm)
+{
+    struct loop *loop = alarm->data;
+
+    loop->armed_for_ms = 0;
+    run_due(loop);
+}
+
+/* Armed once per turn, just before the loop waits: timers that start and stop
+ * within a turn cost nothing. An alarm that is early is left alone. */
+static void arm(struct loop *loop)
+{
+    uint64_t due, now = uv_now(&loop->uv);
+
+    if (loop->timer_count == 0)
+        return;
+    due = loop->heap[1]->due_ms;
+    if (loop->armed_for_ms != 0 && loop->armed_for_ms <= due)
+        return;
+    loop->armed_for_ms = due;
+    uv_timer_start(&loop->alarm, on_alarm, due > now ? due - now : 0, 0);
+}
+
+static void run_deferred(struct loop *loop)
+{
+    while (!list_is_empty(&loop->deferred)) {
+        struct loop_task *task =
+            LIST_ENTRY(loop->deferred.next, struct loop_task, link);
+
+        loop_task_cancel(task);
+        task->run(task->context);
+    }
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct loop *loop = prepare->data;
+
+    run_deferred(loop);
+    arm(loop);
+    loop->turns++;
+    if (loop->turn_started_ns != 0) {
+        uint64_t took = uv_hrtime() - loop->turn_started_ns;
+
+        if (took > loop->longest_stall_ns)
+            loop->longest_stall_ns = took;
+    }
+}
+
+/* libuv runs check callbacks after those of the sockets, so the turn began
+ * when the last wait ended; that moment is the loop's own "now". */
+static void on_check(uv_check_t *check)
+{
+    struct loop *loop = check->data;
+
+    loop->turn_started_ns = uv_now(&loop->uv) * 1000000u;
+}
+
+void loop_init(struct loop *loop)
+{
+    *loop = (struct loop){.turns = 0};
+    list_init(&loop->deferred);
+    check_uv(uv_loop_init(&loop->uv), "uv_loop_init");
+    check_uv(uv_timer_init(&loop->uv, &loop->alarm), "uv_timer_init");
+    check_uv(uv_prepare_init(&loop->uv, &loop->prepare), "uv_prepare_init");
+    check_uv(uv_check_init(&loop->uv, &loop->check), "uv_check_init");
+    loop->alarm.data = loop->prepare.data = loop->check.data = loop;
+    uv_prepare_start(&loop->prepare, on_prepare);
+    uv_check_start(&loop->check, on_check);
+}
+
+void loop_run(struct loop *loop)
+{
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+}
+
+void loop_stop(struct loop *loop)
+{
+    uv_stop(&loop->uv);
+}
+
+void loop_release(struct loop *loop)
+{
+    uv_close((uv_handle_t *)&loop->alarm, NULL);
+    uv_close((uv_handle_t *)&loop->prepare, NULL);
+    uv_close((uv_handle_t *)&loop->check, NULL);
+    for (size_t i = 0; loop->on_signal && i < SIGNALS; i++)
+        uv_close((uv_handle_t *)&loop->signals[i], NULL);
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    check_uv(uv_loop_close(&loop->uv), "uv_loop_close");
+    mem_free(loop->heap);
+}
+
+static void on_uv_signal(uv_signal_t *handle, int signal)
+{
+    struct loop *loop = handle->data;
+
+    loop->on_signal(loop->signal_context, signal);
+}
+
+void loop_on_signal(struct loop *loop,
+                    void (*on_signal)(void *context, int signal), void *context)
+{
+    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+
+    signal(SIGPIPE, SIG_IGN);
+    loop->on_signal = on_signal;
+    loop->signal_context = context;
+    for (size_t i = 0; i < SIGNALS; i++) {
+        check_uv(uv_signal_init(&loop->uv, &loop->signals[i]),
+                 "uv_signal_init");
+        loop->signals[i].data = loop;
+        check_uv(uv_signal_start(&loop->signals[i], on_uv_signal, numbers[i]),
+                 "uv_signal_start");
+    }
+}
+
+uint64_t loop_now_ms(const struct loop *loop)
+{
+    return uv_now(&loop->uv);
+}
+
+int64_t loop_unix_ms(void)
+{
+    uv_timeval64_t now;
+
+    if (uv_gettimeofday(&now) != 0)
+        return 0;
+    return now.tv_sec * 1000 + now.tv_usec / 1000;
+}
+
+uint64_t loop_longest_stall_ms(const struct loop *loop)
+{
+    return loop->longest_stall_ns / 1000000u;
+}
+
+void loop_timer_start(struct loop *loop, struct loop_timer *timer,
+                      uint64_t delay_ms, void (*on_due)(void *context),
+                      void *context)
+{
+    loop_timer_stop(timer);
+    timer->loop = loop;
+    timer->due_ms = uv_now(&loop->uv) + delay_ms;
+    timer->on_due = on_due;
+    timer->context = context;
+    heap_add(loop, timer);
+}
+
+void loop_timer_stop(struct loop_timer *timer)
+{
+    if (timer->position != 0)
+        heap_remove(timer->loop, timer);
+}
+
+bool loop_timer_running(const struct loop_timer *timer)
+{
+    return timer->position != 0;
+}
+
+void loop_defer(struct loop *loop, struct loop_task *task,
+                void (*run)(void *context), void *context)
+{
+    task->run = run;
+    task->context = context;
+    if (task->queued)
+        return;
+    task->queued = true;
+    list_append(&loop->deferred, &task->link);
+}
+
+void loop_task_cancel(struct loop_task *task)
+{
+    if (!task->queued)
+        return;
+    task->queued = false;
+    list_remove(&task->link);
+}

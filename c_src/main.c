@@ -1,0 +1,74 @@
+/* Command line, boot order, exit code. */
+#include <stdio.h>
+
+#include "llm_router/base/log.h"
+#include "llm_router/config/assets.h"
+#include "llm_router/config/config.h"
+#include "llm_router/service/server.h"
+
+static int complain(const struct error *err, enum exit_code code)
+{
+    fprintf(stderr, "llm_router: %s%s%s\n", err->path,
+            err->path[0] != '\0' ? ": " : "", err->message);
+    return (int)code;
+}
+
+static bool load(struct config *config, struct assets *assets,
+                 struct error *err)
+{
+    enum log_level level;
+
+    if (!config_load(config, err))
+        return false;
+    if (!log_level_parse(config->log_level, &level))
+        return error_at(err, ERR_INVALID_REQUEST, "log.level",
+                        "must be error, warn, info or debug");
+    log_set_level(level);
+    return server_check(config, err) &&
+           assets_load(&config->arena, config->priv_dir, assets, err);
+}
+
+static int run(struct config *config, enum command command)
+{
+    struct assets assets;
+    struct error err;
+
+    if (!load(config, &assets, &err))
+        return complain(&err, EXIT_CONFIGURATION);
+    if (command == COMMAND_PRINT) {
+        config_print(config);
+        return EXIT_CLEAN;
+    }
+    if (!config_load_cookie(config, &err))
+        return complain(&err, EXIT_CONFIGURATION);
+    if (command == COMMAND_CHECK) {
+        puts("the configuration is valid");
+        return EXIT_CLEAN;
+    }
+    return (int)server_run(config, &assets);
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    enum command command;
+    struct error err;
+    int status;
+
+    config_init(&config);
+    if (!config_parse_arguments(&config, argc, (const char *const *)argv,
+                                &command, &err)) {
+        status = complain(&err, EXIT_USAGE);
+        fputs("Try --help.\n", stderr);
+    } else if (command == COMMAND_HELP) {
+        fputs(CONFIG_USAGE, stdout);
+        status = EXIT_CLEAN;
+    } else if (command == COMMAND_VERSION) {
+        puts("llm_router " LLM_ROUTER_VERSION);
+        status = EXIT_CLEAN;
+    } else {
+        status = run(&config, command);
+    }
+    config_release(&config);
+    return status;
+}

@@ -1,0 +1,252 @@
+#include "llm_router/base/log.h"
+#include "llm_router/term/writer.h"
+#include "service/service_internal.h"
+
+static void refuse(struct service *service, const struct call *call,
+                   const struct origin *origin, const struct error *err)
+{
+    service->stats.failed[err->code]++;
+    buf_clear(&service->value);
+    reply_put_error(&service->value, err, NULL);
+    deliver(service, &call->reply, origin, call->request.operation);
+}
+
+static bool admit(const struct service *service, struct error *err)
+{
+    if (service->draining)
+        return error_set(err, ERR_SHUTTING_DOWN,
+                         "this router is shutting down");
+    if (service->in_flight >= (size_t)service->config->max_in_flight)
+        return error_set(err, ERR_OVERLOADED, "%zu requests are in flight",
+                         service->in_flight);
+    return true;
+}
+
+/* Copies what the new taker's reply needs out of the call's own arena. */
+static void join(struct service *service, struct job *job,
+                 const struct call *call, const struct origin *origin)
+{
+    struct reply_address reply = {
+        .form = call->reply.form,
+        .pid = arena_copy(&job->arena, call->reply.pid),
+        .tag = arena_copy(&job->arena, call->reply.tag),
+        .alias = arena_copy(&job->arena, call->reply.alias),
+        .reference = arena_copy(&job->arena, call->reply.reference),
+    };
+
+    service->stats.shared++;
+    taker_join(service, job, &reply, origin);
+}
+
+/* The same request_id in flight or just answered: no second provider call. */
+static bool share(struct service *service, const struct call *call,
+                  const struct origin *origin)
+{
+    struct slice request_id = call->request.options.request_id;
+    struct job *job;
+    struct slice answer;
+
+    if (request_id.size == 0)
+        return false;
+    job = map_find(&service->by_request, request_id);
+    if (job) {
+        join(service, job, call, origin);
+        return true;
+    }
+    answer = answers_find(service, request_id);
+    if (answer.size == 0)
+        return false;
+    service->stats.shared++;
+    buf_clear(&service->value);
+    buf_append_slice(&service->value, answer);
+    deliver(service, &call->reply, origin, call->request.operation);
+    return true;
+}
+
+static void select_model(struct service *service, const struct call *call,
+                         const struct origin *origin)
+{
+    struct plan plan;
+    struct error err;
+
+    if (!router_plan(&service->routing, OP_SELECT_MODEL, &call->request.options,
+                     &plan, &err)) {
+        refuse(service, call, origin, &err);
+        return;
+    }
+    reply_put_selection(&service->value, &call->request,
+                        plan.candidates[0].model, plan.candidates[0].provider);
+    deliver(service, &call->reply, origin, OP_SELECT_MODEL);
+}
+
+static void answer_at_once(struct service *service, const struct call *call,
+                           const struct origin *origin)
+{
+    struct buf *out = &service->value;
+
+    buf_clear(out);
+    switch (call->request.operation) {
+    case OP_PING:
+        reply_put_pong(out);
+        break;
+    case OP_VERSION:
+        info_put_version(service, out);
+        break;
+    case OP_HEALTH:
+        info_put_health(service, out);
+        break;
+    case OP_STATS:
+        info_put_stats(service, out);
+        break;
+    case OP_MODELS:
+        info_put_models(service, out);
+        break;
+    case OP_SELECT_MODEL:
+        select_model(service, call, origin);
+        return;
+    case OP_GENERATE_TASK:
+    case OP_PARSE_PRD:
+    case OP_EXPAND_TASK:
+    case OP_CALL:
+    case OP_CALL_WITH_PROMPT:
+    case OP_CALL_WITH_SYSTEM:
+    case OPERATION_COUNT:
+        return;
+    }
+    deliver(service, &call->reply, origin, call->request.operation);
+}
+
+static void submit(struct service *service, const struct call *call,
+                   const struct origin *origin)
+{
+    struct error err;
+
+    service->stats.requests[call->request.operation]++;
+    if (!operation_calls_provider(call->request.operation)) {
+        answer_at_once(service, call, origin);
+        return;
+    }
+    if (!admit(service, &err)) {
+        refuse(service, call, origin, &err);
+        return;
+    }
+    if (share(service, call, origin))
+        return;
+    if (!job_start(service, call, origin, &err))
+        refuse(service, call, origin, &err);
+}
+
+/* The arena keeps its first block between calls, so that one that is answered
+ * at once allocates nothing; job_start leaves a new, empty one behind. */
+static struct arena_mark open_spare(struct service *service)
+{
+    arena_bytes(&service->spare, 1);
+    return arena_mark(&service->spare);
+}
+
+static void close_spare(struct service *service, struct arena_mark mark)
+{
+    if (service->spare.newest)
+        arena_rewind(&service->spare, mark);
+}
+
+static void put_state(struct service *service, const struct call *call)
+{
+    buf_clear(&service->value);
+    term_put_tuple(&service->value, 2);
+    if (call->system == SYSTEM_OTHER) {
+        term_put_atom(&service->value, "error");
+        term_put_atom(&service->value, "not_supported");
+        return;
+    }
+    term_put_atom(&service->value, "ok");
+    info_put_health(service, &service->value);
+}
+
+static void put_ok(struct service *service)
+{
+    buf_clear(&service->value);
+    term_put_atom(&service->value, "ok");
+}
+
+void dispatch_message(struct service *service,
+                      const struct node_message *message)
+{
+    const struct origin origin = {.connection = message->connection};
+    struct arena_mark mark = open_spare(service);
+    struct call call;
+
+    call_decode_message(message->message, &service->spare, &call);
+    if (call.acknowledge.form != REPLY_NONE) {
+        put_ok(service);
+        deliver(service, &call.acknowledge, &origin, call.request.operation);
+    }
+    switch (call.kind) {
+    case CALL_REQUEST:
+        submit(service, &call, &origin);
+        break;
+    case CALL_REJECTED:
+        refuse(service, &call, &origin, &call.error);
+        break;
+    case CALL_SYSTEM:
+        put_state(service, &call);
+        deliver(service, &call.reply, &origin, call.request.operation);
+        break;
+    case CALL_IGNORED:
+        service->stats.ignored++;
+        log_line(LOG_DEBUG, "dispatch", "a stray message from %.*s was dropped",
+                 SLICE_ARG(message->peer));
+        break;
+    }
+    close_spare(service, mark);
+}
+
+void dispatch_refused(struct service *service, uint64_t connection,
+                      struct slice pid, struct slice tag,
+                      const struct error *err)
+{
+    const struct origin origin = {.connection = connection};
+    struct call call = {.kind = CALL_REJECTED};
+
+    if (pid.size > 0)
+        call.reply = reply_address_gen(pid, tag);
+    refuse(service, &call, &origin, err);
+}
+
+/* rpc and erpc want a value. A form that names a pid is answered to the pid;
+ * the rpc itself returns ok at once. */
+static void submit_rpc(struct service *service, const struct node_rpc *rpc,
+                       struct call *call)
+{
+    struct origin origin = {rpc->connection, rpc->call};
+
+    if (call->reply.pid.size > 0) {
+        put_ok(service);
+        if (rpc->call != 0)
+            node_rpc_return(service->node, rpc->call,
+                            buf_slice(&service->value));
+        origin.rpc_call = 0;
+    } else {
+        call->reply.form = rpc->call != 0 ? REPLY_RPC : REPLY_NONE;
+    }
+    if (call->reply.form == REPLY_NONE)
+        service->stats.ignored++; /* nobody would take the answer */
+    else if (call->kind == CALL_REQUEST)
+        submit(service, call, &origin);
+    else
+        refuse(service, call, &origin, &call->error);
+}
+
+void dispatch_rpc(struct service *service, const struct node_rpc *rpc)
+{
+    struct arena_mark mark = open_spare(service);
+    struct call call;
+
+    if (call_decode_rpc(rpc->module, rpc->function, rpc->arguments,
+                        &service->spare, &call))
+        submit_rpc(service, rpc, &call);
+    else if (rpc->call != 0)
+        node_rpc_error(service->node, rpc->call, NODE_RPC_UNDEF,
+                       slice_of(NULL));
+    close_spare(service, mark);
+}

@@ -1,0 +1,227 @@
+#include <math.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#include "llm_router/base/log.h"
+#include "llm_router/term/writer.h"
+#include "service/service_internal.h"
+
+#ifndef LLM_ROUTER_VERSION
+#define LLM_ROUTER_VERSION "unknown"
+#endif
+
+static void put_count(struct buf *out, const char *key, uint64_t value)
+{
+    term_put_atom(out, key);
+    term_put_integer(out, value > INT64_MAX ? INT64_MAX : (int64_t)value);
+}
+
+static void put_number_or_nil(struct buf *out, const char *key, double value)
+{
+    term_put_atom(out, key);
+    if (isnan(value))
+        term_put_atom(out, "nil");
+    else
+        term_put_float(out, value);
+}
+
+static void put_slice(struct buf *out, const char *key, struct slice text)
+{
+    term_put_atom(out, key);
+    term_put_binary(out, text);
+}
+
+void info_put_version(const struct service *service, struct buf *out)
+{
+    term_put_map(out, 2);
+    put_slice(out, "version", SLICE_LITERAL(LLM_ROUTER_VERSION));
+    put_slice(out, "node", slice_of(service->config->node_name));
+}
+
+static void put_provider_names(const struct service *service, struct buf *out)
+{
+    const struct config *config = service->config;
+
+    term_put_atom(out, "providers");
+    term_put_list(out, config->provider_count);
+    for (size_t i = 0; i < config->provider_count; i++)
+        term_put_binary(out, config->providers[i].name);
+    term_put_nil(out);
+}
+
+void info_put_health(const struct service *service, struct buf *out)
+{
+    struct node_stats node = node_stats(service->node);
+
+    term_put_map(out, 7);
+    term_put_atom(out, "status");
+    term_put_atom(out, service->draining ? "draining" : "ok");
+    put_slice(out, "node", slice_of(service->config->node_name));
+    term_put_atom(out, "global_name");
+    term_put_boolean(out, node.name_held);
+    put_count(out, "peers", node.peers);
+    put_count(out, "in_flight", service->in_flight);
+    put_count(out, "uptime_ms",
+              loop_now_ms(&service->loop) - service->started_ms);
+    put_provider_names(service, out);
+}
+
+static void put_requests(const struct stats *stats, struct buf *out)
+{
+    term_put_atom(out, "requests");
+    term_put_map(out, OPERATION_COUNT);
+    for (int i = 0; i < OPERATION_COUNT; i++)
+        put_count(out, operation_atom((enum operation)i), stats->requests[i]);
+}
+
+static void put_failures(const struct stats *stats, struct buf *out)
+{
+    size_t count = 0;
+
+    for (int i = 1; i < ERROR_CODE_COUNT; i++)
+        count += stats->failed[i] > 0;
+    term_put_atom(out, "errors");
+    term_put_map(out, count);
+    for (int i = 1; i < ERROR_CODE_COUNT; i++)
+        if (stats->failed[i] > 0)
+            put_count(out, error_atom((enum error_code)i), stats->failed[i]);
+}
+
+static void put_provider_side(const struct service *service, struct buf *out)
+{
+    const struct stats *stats = &service->stats;
+    struct http_stats http = http_stats(service->upstream.http);
+
+    term_put_atom(out, "provider");
+    term_put_map(out, 8);
+    put_count(out, "attempts", stats->attempts);
+    put_count(out, "retries", stats->retries);
+    put_count(out, "turns", stats->turns);
+    put_count(out, "aborted", http.transfers_cancelled);
+    put_count(out, "connections_opened", http.connections_opened);
+    put_count(out, "input_tokens", stats->input_tokens);
+    put_count(out, "output_tokens", stats->output_tokens);
+    put_number_or_nil(out, "cost_usd", stats->cost_usd);
+}
+
+static void put_node_side(const struct service *service, struct buf *out)
+{
+    struct node_stats node = node_stats(service->node);
+
+    term_put_atom(out, "node");
+    term_put_map(out, 9);
+    put_count(out, "peers", node.peers);
+    put_count(out, "handshakes", node.handshakes);
+    term_put_atom(out, "global_name");
+    term_put_boolean(out, node.name_held);
+    put_count(out, "frames_in", node.frames_in);
+    put_count(out, "frames_out", node.frames_out);
+    put_count(out, "bytes_in", node.bytes_in);
+    put_count(out, "bytes_out", node.bytes_out);
+    put_count(out, "dropped_signals", node.dropped_signals);
+    put_count(out, "closed_peers", node.closed_peers);
+}
+
+/* Resident bytes now, from /proc (the one file read while running: memory
+ * only, no disk behind it). */
+static uint64_t resident_bytes(void)
+{
+    unsigned long total, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%lu %lu", &total, &resident) != 2)
+        resident = 0;
+    fclose(file);
+    return (uint64_t)resident * 4096u;
+}
+
+static uint64_t cpu_us(void)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return 0;
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) *
+               1000000u +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+void info_put_stats(const struct service *service, struct buf *out)
+{
+    const struct stats *stats = &service->stats;
+
+    term_put_map(out, 16);
+    put_count(out, "uptime_ms",
+              loop_now_ms(&service->loop) - service->started_ms);
+    put_count(out, "in_flight", service->in_flight);
+    put_requests(stats, out);
+    put_count(out, "succeeded", stats->succeeded);
+    put_failures(stats, out);
+    put_count(out, "cancelled", stats->cancelled);
+    put_count(out, "shared", stats->shared);
+    put_count(out, "ignored", stats->ignored);
+    put_count(out, "undeliverable", stats->undeliverable);
+    put_provider_side(service, out);
+    put_node_side(service, out);
+    put_count(out, "loop_turns", service->loop.turns);
+    put_count(out, "longest_stall_ms", loop_longest_stall_ms(&service->loop));
+    put_count(out, "resident_bytes", resident_bytes());
+    put_count(out, "cpu_us", cpu_us());
+    put_count(out, "log_lines_dropped", log_dropped());
+}
+
+static bool is_configured(const struct service *service, struct slice provider)
+{
+    for (size_t i = 0; i < service->routing.provider_count; i++)
+        if (slice_equal(service->routing.providers[i], provider))
+            return true;
+    return false;
+}
+
+static void put_model(const struct model *model, struct buf *out)
+{
+    term_put_map(out, 5);
+    put_slice(out, "provider", model->provider);
+    put_slice(out, "id", model->id);
+    term_put_atom(out, "context_tokens");
+    if (model->context_tokens < 0)
+        term_put_atom(out, "nil");
+    else
+        term_put_integer(out, model->context_tokens);
+    put_number_or_nil(out, "input_usd_per_mtok", model->prices.input);
+    put_number_or_nil(out, "output_usd_per_mtok", model->prices.output);
+}
+
+static void put_routes(const struct service *service, struct buf *out)
+{
+    term_put_map(out, service->routing.route_count);
+    for (size_t i = 0; i < service->routing.route_count; i++) {
+        const struct route *route = &service->routing.routes[i];
+
+        term_put_atom(out, complexity_atom(route->complexity));
+        term_put_list(out, route->count);
+        for (size_t k = 0; k < route->count; k++)
+            term_put_binary(out, route->candidates[k]);
+        term_put_nil(out);
+    }
+}
+
+void info_put_models(const struct service *service, struct buf *out)
+{
+    const struct catalogue *catalogue = service->routing.catalogue;
+    size_t count = 0;
+
+    for (size_t i = 0; i < catalogue->count; i++)
+        count += is_configured(service, catalogue->models[i].provider);
+    term_put_map(out, 2);
+    term_put_atom(out, "routes");
+    put_routes(service, out);
+    term_put_atom(out, "models");
+    term_put_list(out, count);
+    for (size_t i = 0; i < catalogue->count; i++)
+        if (is_configured(service, catalogue->models[i].provider))
+            put_model(&catalogue->models[i], out);
+    term_put_nil(out);
+}

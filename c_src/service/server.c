@@ -1,0 +1,339 @@
+#include "llm_router/service/server.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "llm_router/base/log.h"
+#include "llm_router/base/mem.h"
+#include "service/service_internal.h"
+
+enum {
+    NAME_RELEASE_MS = 2000, /* for global to forget the name */
+    CLOSE_MS = 1000,        /* for peers to take the last answers */
+    ROUTES = 3,
+};
+
+/* Names the service answers to besides its pid. */
+static const char *const service_names[] = {"llm_router",
+                                            "Elixir.LLMRouter.Server"};
+static const char GLOBAL_NAME[] = "llm_router";
+
+struct server {
+    struct service service;
+    struct loop_timer drain_limit;
+    enum exit_code exit_code;
+    bool closing;
+    struct route routes[ROUTES];
+    struct slice providers[CONFIG_PROVIDERS_MAX];
+};
+
+bool server_check(const struct config *config, struct error *err)
+{
+    for (size_t i = 0; i < config->provider_count; i++) {
+        const struct config_provider *provider = &config->providers[i];
+        char path[ERROR_PATH_MAX];
+
+        if (dialect_find(provider->dialect))
+            continue;
+        snprintf(path, sizeof(path), "providers.%.*s.dialect",
+                 SLICE_ARG(provider->name));
+        return error_at(err, ERR_INVALID_REQUEST, path,
+                        "there is no dialect \"%.*s\"",
+                        SLICE_ARG(provider->dialect));
+    }
+    return true;
+}
+
+static void set_up_routing(struct server *server, const struct config *config,
+                           const struct assets *assets)
+{
+    const struct {
+        enum complexity complexity;
+        const struct config_list *list;
+    } rows[ROUTES] = {
+        {COMPLEXITY_SIMPLE, &config->simple},
+        {COMPLEXITY_MEDIUM, &config->medium},
+        {COMPLEXITY_COMPLEX, &config->complex},
+    };
+
+    for (size_t i = 0; i < ROUTES; i++)
+        server->routes[i] = (struct route){
+            rows[i].complexity, rows[i].list->items, rows[i].list->count};
+    for (size_t i = 0; i < config->provider_count; i++)
+        server->providers[i] = config->providers[i].name;
+    server->service.routing = (struct routing){
+        .catalogue = &assets->catalogue,
+        .providers = server->providers,
+        .provider_count = config->provider_count,
+        .routes = server->routes,
+        .route_count = ROUTES,
+    };
+}
+
+/* The end. */
+
+static void on_node_closed(void *context)
+{
+    struct server *server = context;
+
+    loop_stop(&server->service.loop);
+}
+
+static void close_node(struct server *server)
+{
+    if (server->closing)
+        return;
+    server->closing = true;
+    loop_timer_stop(&server->drain_limit);
+    node_close(server->service.node, CLOSE_MS, on_node_closed, server);
+}
+
+static void on_idle(void *context)
+{
+    close_node(context);
+}
+
+static void on_drain_limit(void *context)
+{
+    struct server *server = context;
+    struct service *service = &server->service;
+    struct error err;
+
+    error_set(&err, ERR_SHUTTING_DOWN, "this router is shutting down");
+    log_line(LOG_WARN, "server", "drain limit reached with %zu in flight",
+             service->in_flight);
+    LIST_EACH(link, &service->jobs)
+    job_fail(LIST_ENTRY(link, struct job, link), &err);
+}
+
+static void on_name_released(void *context)
+{
+    struct server *server = context;
+
+    server->service.on_idle = on_idle;
+    server->service.idle_context = server;
+    if (server->service.in_flight == 0)
+        close_node(server);
+}
+
+static void drain(struct server *server, int signal)
+{
+    struct service *service = &server->service;
+
+    if (service->draining) {
+        log_line(LOG_WARN, "server", "second signal: stopping at once");
+        loop_stop(&service->loop);
+        return;
+    }
+    log_line(LOG_INFO, "server", "signal=%d draining in_flight=%zu", signal,
+             service->in_flight);
+    service->draining = true;
+    loop_timer_start(&service->loop, &server->drain_limit,
+                     (uint64_t)service->config->drain_timeout_ms,
+                     on_drain_limit, server);
+    node_release_name(service->node, NAME_RELEASE_MS, on_name_released, server);
+}
+
+static void on_signal(void *context, int signal)
+{
+    if (signal == SIGHUP) {
+        log_line(LOG_WARN, "server",
+                 "SIGHUP: the configuration is read at start only");
+        return;
+    }
+    drain(context, signal);
+}
+
+/* What the node tells. */
+
+static void on_ready(void *context)
+{
+    struct server *server = context;
+
+    log_line(LOG_INFO, "server", "node=%s ready",
+             server->service.config->node_name);
+    printf("ready %s\n", server->service.config->node_name);
+    fflush(stdout);
+}
+
+static void on_failed(void *context, const struct error *err)
+{
+    struct server *server = context;
+
+    log_line(LOG_ERROR, "server", "cannot start: %s", err->message);
+    server->exit_code = EXIT_CANNOT_START;
+    loop_stop(&server->service.loop);
+}
+
+static void on_message(void *context, const struct node_message *message)
+{
+    struct server *server = context;
+
+    dispatch_message(&server->service, message);
+}
+
+static void on_refused(void *context, uint64_t connection, struct slice pid,
+                       struct slice tag, const struct error *err)
+{
+    struct server *server = context;
+
+    dispatch_refused(&server->service, connection, pid, tag, err);
+}
+
+static void on_rpc(void *context, const struct node_rpc *rpc)
+{
+    struct server *server = context;
+
+    dispatch_rpc(&server->service, rpc);
+}
+
+static void on_rpc_abandoned(void *context, uint64_t call)
+{
+    struct server *server = context;
+
+    taker_rpc_abandoned(&server->service, call);
+}
+
+static void on_demonitored(void *context, uint64_t connection,
+                           struct slice reference)
+{
+    struct server *server = context;
+
+    taker_demonitored(&server->service, connection, reference);
+}
+
+static void on_process_down(void *context, uint64_t monitor)
+{
+    struct server *server = context;
+
+    taker_process_down(&server->service, monitor);
+}
+
+static void on_peer_up(void *context, uint64_t connection, struct slice peer)
+{
+    (void)context;
+    log_line(LOG_INFO, "server", "peer=%.*s connection=%llu up",
+             SLICE_ARG(peer), (unsigned long long)connection);
+}
+
+static void on_peer_down(void *context, uint64_t connection, struct slice peer)
+{
+    (void)context;
+    log_line(LOG_INFO, "server", "peer=%.*s connection=%llu down",
+             SLICE_ARG(peer), (unsigned long long)connection);
+}
+
+static const struct node_events node_events = {
+    .ready = on_ready,
+    .failed = on_failed,
+    .message = on_message,
+    .refused = on_refused,
+    .rpc = on_rpc,
+    .rpc_abandoned = on_rpc_abandoned,
+    .demonitored = on_demonitored,
+    .process_down = on_process_down,
+    .peer_up = on_peer_up,
+    .peer_down = on_peer_down,
+};
+
+/* Setting up and taking down. */
+
+static uint64_t random_seed(void)
+{
+    uint64_t seed = 0;
+
+    if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed) || seed == 0)
+        seed = 0x9E3779B97F4A7C15u;
+    return seed;
+}
+
+static void set_up_service(struct server *server, const struct config *config,
+                           const struct assets *assets)
+{
+    struct service *service = &server->service;
+    uint64_t seed = random_seed();
+
+    service->config = config;
+    service->assets = assets;
+    service->chance = seed;
+    loop_init(&service->loop);
+    service->started_ms = loop_now_ms(&service->loop);
+    list_init(&service->jobs);
+    list_init(&service->answered);
+    map_init(&service->waiting, seed);
+    map_init(&service->by_request, seed);
+    map_init(&service->answers, seed);
+    arena_init(&service->spare, 0);
+    buf_init(&service->value, (size_t)config->max_frame_bytes);
+    buf_init(&service->message, (size_t)config->max_frame_bytes);
+    set_up_routing(server, config, assets);
+}
+
+static void set_up_io(struct server *server, const struct config *config)
+{
+    struct service *service = &server->service;
+    const struct http_options http = {
+        .max_connections_per_host = (size_t)config->max_connections_per_host,
+        .max_idle_connections = 256,
+        .max_idle_age_s = 90,
+        .ca_file = config->ca_file.size > 0 ? config->ca_file.data : NULL,
+    };
+    const struct node_options node = {
+        .name = config->node_name,
+        .cookie = config->cookie,
+        .global_name = GLOBAL_NAME,
+        .names = service_names,
+        .name_count = sizeof(service_names) / sizeof(service_names[0]),
+        .peers = config->peers,
+        .peer_count = config->peer_count,
+        .max_frame_bytes = (size_t)config->max_frame_bytes,
+        .max_send_queue_bytes = (size_t)config->max_send_queue_bytes,
+        .handshake_timeout_ms = 7000,
+        .max_handshakes = (size_t)config->max_handshakes,
+        .tick_time_ms = (uint64_t)config->tick_time_ms,
+    };
+
+    service->upstream = (struct upstream){
+        .loop = &service->loop,
+        .http = http_new(&service->loop, &http),
+        .config = config,
+    };
+    service->node = node_new(&service->loop, &node, &node_events, server);
+}
+
+static void release(struct server *server)
+{
+    struct service *service = &server->service;
+
+    service->draining = false; /* no on_idle from here */
+    LIST_EACH(link, &service->jobs)
+    job_cancel(LIST_ENTRY(link, struct job, link));
+    loop_timer_stop(&server->drain_limit);
+    node_free(service->node);
+    http_free(service->upstream.http);
+    answers_release(service);
+    map_release(&service->waiting);
+    map_release(&service->by_request);
+    arena_release(&service->spare);
+    buf_release(&service->value);
+    buf_release(&service->message);
+    loop_release(&service->loop);
+}
+
+enum exit_code server_run(const struct config *config,
+                          const struct assets *assets)
+{
+    struct server *server = mem_alloc(sizeof(*server));
+    enum exit_code exit_code;
+
+    set_up_service(server, config, assets);
+    set_up_io(server, config);
+    loop_on_signal(&server->service.loop, on_signal, server);
+    node_start(server->service.node, (uint64_t)config->startup_timeout_ms);
+    loop_run(&server->service.loop);
+    exit_code = server->exit_code;
+    release(server);
+    mem_free(server);
+    return exit_code;
+}

@@ -1,0 +1,116 @@
+#include "service/service_internal.h"
+
+/* Keys in service->waiting begin with what kind of signal they wait for. */
+enum { KEY_REFERENCE = 'r', KEY_MONITOR = 'm', KEY_RPC = 'c', KEY_MAX = 1200 };
+
+struct waiting_key {
+    char bytes[KEY_MAX];
+    size_t size;
+};
+
+static struct slice make_key(struct waiting_key *key, char kind, uint64_t id,
+                             struct slice reference)
+{
+    if (reference.size > sizeof(key->bytes) - sizeof(id) - 1)
+        reference.size = sizeof(key->bytes) - sizeof(id) - 1;
+    key->bytes[0] = kind;
+    memcpy(key->bytes + 1, &id, sizeof(id));
+    if (reference.size > 0)
+        memcpy(key->bytes + 1 + sizeof(id), reference.data, reference.size);
+    return slice_make(key->bytes, 1 + sizeof(id) + reference.size);
+}
+
+/* A caller that monitors us says itself when it stops waiting; any other
+ * process is watched. */
+static struct slice watch(struct service *service, struct taker *taker,
+                          struct waiting_key *key)
+{
+    const struct reply_address *reply = &taker->reply;
+    uint64_t connection = taker->origin.connection;
+
+    if (taker->origin.rpc_call != 0)
+        return make_key(key, KEY_RPC, taker->origin.rpc_call, slice_of(NULL));
+    if (reply->reference.size > 0 &&
+        node_is_monitored(service->node, connection, reply->reference))
+        return make_key(key, KEY_REFERENCE, connection, reply->reference);
+    taker->monitor = node_monitor(service->node, reply->pid);
+    return make_key(key, KEY_MONITOR, taker->monitor, slice_of(NULL));
+}
+
+void taker_join(struct service *service, struct job *job,
+                const struct reply_address *reply, const struct origin *origin)
+{
+    struct taker *taker = arena_alloc(&job->arena, sizeof(*taker));
+    struct waiting_key key;
+
+    *taker = (struct taker){.job = job, .reply = *reply, .origin = *origin};
+    list_append(&job->takers, &taker->link);
+    taker->key = arena_copy(&job->arena, watch(service, taker, &key));
+    map_put(&service->waiting, taker->key, taker);
+}
+
+void taker_unwatch(struct service *service, struct taker *taker)
+{
+    map_remove(&service->waiting, taker->key);
+    if (taker->monitor != 0)
+        node_demonitor(service->node, taker->monitor);
+}
+
+void taker_leave(struct service *service, struct taker *taker)
+{
+    struct job *job = taker->job;
+
+    taker_unwatch(service, taker);
+    list_remove(&taker->link);
+    if (list_is_empty(&job->takers))
+        job_cancel(job);
+}
+
+static void gone(struct service *service, char kind, uint64_t id,
+                 struct slice reference)
+{
+    struct waiting_key key;
+    struct taker *taker =
+        map_find(&service->waiting, make_key(&key, kind, id, reference));
+
+    if (taker)
+        taker_leave(service, taker);
+}
+
+void taker_demonitored(struct service *service, uint64_t connection,
+                       struct slice reference)
+{
+    gone(service, KEY_REFERENCE, connection, reference);
+}
+
+void taker_process_down(struct service *service, uint64_t monitor)
+{
+    gone(service, KEY_MONITOR, monitor, slice_of(NULL));
+}
+
+void taker_rpc_abandoned(struct service *service, uint64_t call)
+{
+    gone(service, KEY_RPC, call, slice_of(NULL));
+}
+
+void deliver(struct service *service, const struct reply_address *reply,
+             const struct origin *origin, enum operation operation)
+{
+    struct slice value = buf_slice(&service->value);
+    bool sent;
+
+    if (origin->rpc_call != 0) {
+        node_rpc_return(service->node, origin->rpc_call, value);
+        return;
+    }
+    if (reply->form == REPLY_NONE)
+        return;
+    buf_clear(&service->message);
+    reply_put_message(&service->message, reply, operation, value);
+    sent = reply->alias.size > 0 ? node_send_alias(service->node, reply->alias,
+                                                   buf_slice(&service->message))
+                                 : node_send(service->node, reply->pid,
+                                             buf_slice(&service->message));
+    if (!sent)
+        service->stats.undeliverable++;
+}

@@ -1,0 +1,536 @@
+/* What replies say is judged by a real node: it decodes the bytes and compares
+ * them with an Erlang expression. */
+#include "llm_router/api/reply.h"
+
+#include <math.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "llm_router/core/usage.h"
+#include "test_api_terms.h"
+
+/* --- the node --- */
+
+/* Answers each line "HEX EXPRESSION" by "same" or what HEX is instead. */
+static const char NODE_PROGRAM[] =
+    "io:setopts([{encoding, latin1}]),"
+    "Value = fun(Text, Bindings) ->"
+    "    {ok, Tokens, _} = erl_scan:string(Text),"
+    "    {ok, Expressions} = erl_parse:parse_exprs(Tokens),"
+    "    {value, V, _} = erl_eval:exprs(Expressions, Bindings), V end,"
+    "Decode = fun(Hex) -> binary_to_term(binary:decode_hex(Hex)) end,"
+    "Words = [{'PID', Decode(<<\"83" PID_HEX "\">>)},"
+    "         {'REF', Decode(<<\"83" REF_HEX "\">>)}],"
+    "Verdict = fun(Line) ->"
+    "    [Hex, Text] = binary:split(list_to_binary(string:trim(Line)),"
+    "                               <<\" \">>),"
+    "    Expected = Value(unicode:characters_to_list(<<Text/binary, \".\">>),"
+    "                     Words),"
+    "    case Decode(Hex) of"
+    "        Expected -> \"same\";"
+    "        Other -> io_lib:format(\"~0p, not ~0p\", [Other, Expected])"
+    "    end end,"
+    "Loop = fun Again() -> case io:get_line(\"\") of"
+    "    eof -> halt();"
+    "    Line -> io:put_chars([try Verdict(Line)"
+    "                catch C:R -> io_lib:format(\"~0p\", [{C, R}]) end, 10]),"
+    "            Again() end end,"
+    "Loop().";
+
+static struct {
+    pid_t process;
+    FILE *to, *from;
+} node;
+
+static int start_node(void **state)
+{
+    int to[2], from[2];
+
+    (void)state;
+    if (pipe(to) != 0 || pipe(from) != 0)
+        return -1;
+    node.process = fork();
+    if (node.process == 0) {
+        dup2(to[0], STDIN_FILENO);
+        dup2(from[1], STDOUT_FILENO);
+        close(to[1]);
+        close(from[0]);
+        execlp("erl", "erl", "-noshell", "-eval", NODE_PROGRAM, (char *)NULL);
+        _exit(127);
+    }
+    close(to[0]);
+    close(from[1]);
+    node.to = fdopen(to[1], "w");
+    node.from = fdopen(from[0], "r");
+    return node.process > 0 && node.to && node.from ? 0 : -1;
+}
+
+static int stop_node(void **state)
+{
+    int status;
+
+    (void)state;
+    fclose(node.to);
+    fclose(node.from);
+    return waitpid(node.process, &status, 0) == node.process && status == 0
+               ? 0
+               : -1;
+}
+
+/* A real node reads `external` as the value of `expression`. */
+static void assert_means(struct slice external, const char *expression)
+{
+    char verdict[4096];
+    struct error err;
+
+    if (!term_check(external, &TEST_LIMITS, &err))
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < external.size; i++)
+        fprintf(node.to, "%02x", (unsigned char)external.data[i]);
+    fprintf(node.to, " %s\n", expression);
+    fflush(node.to);
+    if (!fgets(verdict, sizeof(verdict), node.from))
+        fail_msg("no node");
+    if (strcmp(verdict, "same\n") != 0)
+        fail_msg("%s", verdict);
+}
+
+/* --- what is replied --- */
+
+static struct arena arena;
+static struct buf out;
+static struct request request;
+static struct result result;
+static struct account account;
+
+static int64_t needs[] = {1, 300};
+
+static struct task tasks[] = {
+    {
+        .id = 1,
+        .title = SLICE_LITERAL("Größe"),
+        .description = SLICE_LITERAL("All of it"),
+        .details = SLICE_LITERAL(""),
+        .priority = PRIORITY_HIGH,
+        .estimated_hours = 4,
+    },
+    {
+        .id = 2,
+        .title = SLICE_LITERAL("Second"),
+        .test_strategy = SLICE_LITERAL("Look"),
+        .priority = PRIORITY_LOW,
+        .dependencies = needs,
+        .dependency_count = 2,
+        .estimated_hours = 1.5,
+    },
+};
+
+#define FIRST_TASK                                                         \
+    "#{id => 1, title => <<\"Größe\"/utf8>>, description => <<\"All of " \
+    "it\">>,"                                                              \
+    " details => <<>>, test_strategy => nil, priority => high,"            \
+    " status => pending, dependencies => [], subtasks => [],"              \
+    " estimated_hours => 4}"
+#define SECOND_TASK                                                           \
+    "#{id => 2, title => <<\"Second\">>, description => nil, details => nil," \
+    " test_strategy => <<\"Look\">>, priority => low, status => pending,"     \
+    " dependencies => [1, 300], subtasks => [], estimated_hours => 1.5}"
+#define FIRST_TASK_STRINGS                                                \
+    "#{<<\"id\">> => 1, <<\"title\">> => <<\"Größe\"/utf8>>,"           \
+    " <<\"description\">> => <<\"All of it\">>, <<\"details\">> => <<>>," \
+    " <<\"test_strategy\">> => nil, <<\"priority\">> => <<\"high\">>,"    \
+    " <<\"status\">> => <<\"pending\">>, <<\"dependencies\">> => [],"     \
+    " <<\"subtasks\">> => [], <<\"estimated_hours\">> => 4}"
+
+static const struct usage SOME_USAGE = {
+    .input_tokens = 10,
+    .output_tokens = 5,
+    .total_tokens = 15,
+    .cached_tokens = 0,
+    .cache_write_tokens = -1,
+    .reasoning_tokens = -1,
+};
+
+#define ACCOUNT                                                               \
+    "model => <<\"gpt-5\">>, provider => <<\"openai\">>, request_id => "      \
+    "<<\"r1\">>,"                                                             \
+    " usage => #{input_tokens => 10, output_tokens => 5, total_tokens => 15," \
+    " cached_tokens => 0, reasoning_tokens => nil}, cost_usd => 0.25,"        \
+    " duration_ms => 120, attempts => 2"
+
+static int setup(void **state)
+{
+    (void)state;
+    arena_init(&arena, 0);
+    buf_init(&out, TERM_TEST_MAX);
+    term_put_version(&out);
+    request = (struct request){.options = {.temperature = NAN, .next_id = 1}};
+    result = (struct result){.tasks = {tasks, 1}};
+    account = (struct account){
+        .model = SLICE_LITERAL("gpt-5"),
+        .provider = SLICE_LITERAL("openai"),
+        .request_id = SLICE_LITERAL("r1"),
+        .usage = SOME_USAGE,
+        .cost_usd = 0.25,
+        .duration_ms = 120,
+        .attempts = 2,
+    };
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    buf_release(&out);
+    arena_release(&arena);
+    return 0;
+}
+
+static void assert_out(const char *expression)
+{
+    assert_false(out.failed);
+    assert_means(buf_slice(&out), expression);
+}
+
+static void assert_result(enum operation operation, const char *expression)
+{
+    request.operation = operation;
+    buf_clear(&out);
+    term_put_version(&out);
+    reply_put_result(&out, &request, &result, &account);
+    assert_out(expression);
+}
+
+/* The caller's map of expand_task, as call.c keeps it. */
+static void set_caller_task(const char *source, bool strings)
+{
+    struct slice bytes = term_bytes(source);
+
+    request.caller_task =
+        arena_copy(&arena, slice_make(bytes.data + 1, bytes.size - 1));
+    request.caller_task_strings = strings;
+    mem_free((char *)bytes.data);
+}
+
+static void a_generated_task_is_a_map_of_atoms(void **state)
+{
+    (void)state;
+    assert_result(OP_GENERATE_TASK, "{ok, " FIRST_TASK "}");
+    request.options.keys = KEYS_ATOMS;
+    assert_result(OP_GENERATE_TASK, "{ok, " FIRST_TASK "}");
+}
+
+static void with_string_keys_names_are_binaries_too(void **state)
+{
+    (void)state;
+    request.options.keys = KEYS_STRINGS;
+    assert_result(OP_GENERATE_TASK, "{ok, " FIRST_TASK_STRINGS "}");
+}
+
+static void hours_are_integers_when_whole_and_nil_when_unknown(void **state)
+{
+    struct task task = tasks[1];
+
+    (void)state;
+    task.estimated_hours = NAN;
+    result.tasks = (struct task_list){&task, 1};
+    assert_result(
+        OP_PARSE_PRD,
+        "{ok, [#{id => 2, title => <<\"Second\">>, description => nil,"
+        " details => nil, test_strategy => <<\"Look\">>, priority => low,"
+        " status => pending, dependencies => [1, 300], subtasks => [],"
+        " estimated_hours => nil}]}");
+}
+
+static void parsed_tasks_are_a_list(void **state)
+{
+    (void)state;
+    result.tasks.count = 2;
+    assert_result(OP_PARSE_PRD, "{ok, [" FIRST_TASK ", " SECOND_TASK "]}");
+    result.tasks.count = 0;
+    assert_result(OP_PARSE_PRD, "{ok, []}");
+}
+
+static void an_expanded_task_keeps_the_pairs_of_its_owner(void **state)
+{
+    (void)state;
+    set_caller_task("#{title => \"Login\", owner => PID, 1 => {x, 2.5},"
+                    " <<\"note\">> => [a | b]}",
+                    false);
+    assert_result(OP_EXPAND_TASK,
+                  "{ok, #{title => \"Login\", owner => PID, 1 => {x, 2.5},"
+                  " <<\"note\">> => [a | b], subtasks => [" FIRST_TASK "]}}");
+}
+
+static void an_expanded_task_has_its_old_subtasks_replaced(void **state)
+{
+    (void)state;
+    set_caller_task("#{subtasks => [old], <<\"subtasks\">> => older, a => 1}",
+                    false);
+    assert_result(OP_EXPAND_TASK,
+                  "{ok, #{a => 1, subtasks => [" FIRST_TASK "]}}");
+}
+
+static void an_expanded_task_mirrors_string_keys(void **state)
+{
+    (void)state;
+    set_caller_task("#{<<\"title\">> => <<\"Login\">>}", true);
+    assert_result(OP_EXPAND_TASK,
+                  "{ok, #{<<\"title\">> => <<\"Login\">>,"
+                  " <<\"subtasks\">> => [" FIRST_TASK_STRINGS "]}}");
+    request.options.keys = KEYS_ATOMS;
+    assert_result(OP_EXPAND_TASK, "{ok, #{<<\"title\">> => <<\"Login\">>,"
+                                  " subtasks => [" FIRST_TASK "]}}");
+}
+
+static void an_expanded_title_is_a_map_of_title_and_subtasks(void **state)
+{
+    (void)state;
+    request.text = slice_of("Login");
+    assert_result(OP_EXPAND_TASK, "{ok, #{title => <<\"Login\">>,"
+                                  " subtasks => [" FIRST_TASK "]}}");
+    request.options.keys = KEYS_STRINGS;
+    assert_result(OP_EXPAND_TASK,
+                  "{ok, #{<<\"title\">> => <<\"Login\">>,"
+                  " <<\"subtasks\">> => [" FIRST_TASK_STRINGS "]}}");
+}
+
+static void a_response_has_text_and_account(void **state)
+{
+    (void)state;
+    result.text = slice_of("Hello");
+    result.finish = FINISH_LENGTH;
+    assert_result(OP_CALL, "{ok, #{text => <<\"Hello\">>,"
+                           " content => <<\"Hello\">>, tool_calls => [],"
+                           " finish_reason => length, tokens_used => 15,"
+                           " cost_cents => 25.0, " ACCOUNT "}}");
+}
+
+static void a_response_with_string_keys_looks_like_json(void **state)
+{
+    (void)state;
+    result.text = slice_of("Hello");
+    request.options.keys = KEYS_STRINGS;
+    assert_result(
+        OP_CALL_WITH_PROMPT,
+        "{ok, #{<<\"text\">> => <<\"Hello\">>, <<\"content\">> => "
+        "<<\"Hello\">>,"
+        " <<\"tool_calls\">> => [], <<\"finish_reason\">> => <<\"stop\">>,"
+        " <<\"tokens_used\">> => 15, <<\"cost_cents\">> => 25.0,"
+        " <<\"model\">> => <<\"gpt-5\">>, <<\"provider\">> => <<\"openai\">>,"
+        " <<\"request_id\">> => <<\"r1\">>, <<\"usage\">> =>"
+        " #{<<\"input_tokens\">> => 10, <<\"output_tokens\">> => 5,"
+        " <<\"total_tokens\">> => 15, <<\"cached_tokens\">> => 0,"
+        " <<\"reasoning_tokens\">> => nil}, <<\"cost_usd\">> => 0.25,"
+        " <<\"duration_ms\">> => 120, <<\"attempts\">> => 2}}");
+}
+
+static void what_is_unknown_in_a_response_is_nil(void **state)
+{
+    (void)state;
+    result.text = slice_make("", 0);
+    account = (struct account){.usage = USAGE_UNKNOWN, .cost_usd = NAN};
+    assert_result(
+        OP_CALL,
+        "{ok, #{text => <<>>, content => <<>>, tool_calls => [],"
+        " finish_reason => stop, tokens_used => nil, cost_cents => nil,"
+        " model => nil, provider => nil, request_id => nil,"
+        " usage => #{input_tokens => nil, output_tokens => nil,"
+        " total_tokens => nil, cached_tokens => nil,"
+        " reasoning_tokens => nil}, cost_usd => nil, duration_ms => 0,"
+        " attempts => 0}}");
+}
+
+static void a_response_to_a_schema_has_the_object(void **state)
+{
+    struct jv schema = {.type = JV_OBJECT, .complete = true};
+    struct error err;
+    struct jv *object;
+
+    (void)state;
+    assert_true(jv_parse(&arena, slice_of("{\"a\":[null,1.5,{\"ok\":true}]}"),
+                         JV_STRICT, &JV_DEFAULT_LIMITS, NULL, &object, &err));
+    request.options.schema = &schema;
+    result.text = slice_of("x");
+    result.object = object;
+    assert_result(OP_CALL_WITH_SYSTEM,
+                  "{ok, #{text => <<\"x\">>, content => <<\"x\">>,"
+                  " object => #{<<\"a\">> => [nil, 1.5,"
+                  " #{<<\"ok\">> => true}]}, tool_calls => [],"
+                  " finish_reason => stop, tokens_used => 15,"
+                  " cost_cents => 25.0, " ACCOUNT "}}");
+}
+
+static void a_full_result_tells_how_it_came_about(void **state)
+{
+    struct slice texts[] = {SLICE_LITERAL("one"), SLICE_LITERAL("two")};
+
+    (void)state;
+    request.options.full = true;
+    result.warnings = (struct warnings){.texts = texts, .count = 2};
+    assert_result(OP_GENERATE_TASK,
+                  "{ok, #{result => " FIRST_TASK ", warnings => [<<\"one\">>,"
+                  " <<\"two\">>], " ACCOUNT "}}");
+    /* The style of the caller's map is not that of our own. */
+    set_caller_task("#{<<\"title\">> => 1}", true);
+    assert_result(OP_EXPAND_TASK,
+                  "{ok, #{result => #{<<\"title\">> => 1, <<\"subtasks\">> =>"
+                  " [" FIRST_TASK_STRINGS "]}, warnings => [<<\"one\">>,"
+                  " <<\"two\">>], " ACCOUNT "}}");
+}
+
+static void an_error_has_only_the_details_that_are_known(void **state)
+{
+    struct error err;
+
+    (void)state;
+    error_set(&err, ERR_OVERLOADED, "%s", "too many calls – 5");
+    reply_put_error(&out, &err, NULL);
+    assert_out("{error, {overloaded,"
+               " #{message => <<\"too many calls – 5\"/utf8>>}}}");
+    buf_clear(&out);
+    term_put_version(&out);
+    account = (struct account){.usage = USAGE_UNKNOWN, .cost_usd = NAN};
+    reply_put_error(&out, &err, &account);
+    assert_out("{error, {overloaded,"
+               " #{message => <<\"too many calls – 5\"/utf8>>}}}");
+}
+
+static void an_error_has_all_the_details_that_are_known(void **state)
+{
+    struct error err;
+
+    (void)state;
+    error_at(&err, ERR_RATE_LIMITED, "opts.model", "slow down");
+    err.http_status = 429;
+    err.retry_after_ms = 0;
+    reply_put_error(&out, &err, &account);
+    assert_out("{error, {rate_limited, #{message => <<\"slow down\">>,"
+               " path => <<\"opts.model\">>, provider => <<\"openai\">>,"
+               " model => <<\"gpt-5\">>, http_status => 429,"
+               " retry_after_ms => 0, attempts => 2, cost_usd => 0.25}}}");
+}
+
+static void a_wrong_count_tells_both_numbers(void **state)
+{
+    struct error err;
+
+    (void)state;
+    error_set(&err, ERR_TASK_COUNT, "no");
+    err.wanted = 5;
+    reply_put_error(&out, &err, NULL);
+    assert_out("{error, {task_count, #{message => <<\"no\">>, wanted => 5,"
+               " got => 0}}}");
+}
+
+static void small_answers_are_what_they_are(void **state)
+{
+    (void)state;
+    reply_put_pong(&out);
+    assert_out("pong");
+    buf_clear(&out);
+    term_put_version(&out);
+    reply_put_selection(&out, &request, slice_of("m"), slice_of("p"));
+    assert_out("{ok, #{model => <<\"m\">>, provider => <<\"p\">>}}");
+    request.options.keys = KEYS_STRINGS;
+    buf_clear(&out);
+    term_put_version(&out);
+    reply_put_selection(&out, &request, slice_of("m"), slice_of("p"));
+    assert_out("{ok, #{<<\"model\">> => <<\"m\">>, <<\"provider\">> =>"
+               " <<\"p\">>}}");
+}
+
+static void each_form_wraps_the_result(void **state)
+{
+    static const struct {
+        enum reply_form form;
+        const char *tag;
+        const char *expression;
+    } cases[] = {
+        {REPLY_GEN, "[alias | REF]", "{[alias | REF], pong}"},
+        {REPLY_GEN, "{REF, a@b}", "{{REF, a@b}, pong}"},
+        {REPLY_PRD, "nil", "{prd_response, pong}"},
+        {REPLY_NAMED, "nil", "{llm_result, parse_prd, pong}"},
+        {REPLY_RESPONSE, "{1, PID}", "{llm_response, {1, PID}, pong}"},
+    };
+    struct buf value;
+
+    (void)state;
+    buf_init(&value, 100);
+    reply_put_pong(&value);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct slice tag = term_bytes(cases[i].tag);
+        struct reply_address reply = {
+            .form = cases[i].form,
+            .tag = slice_make(tag.data + 1, tag.size - 1),
+        };
+
+        buf_clear(&out);
+        reply_put_message(&out, &reply, OP_PARSE_PRD, buf_slice(&value));
+        assert_out(cases[i].expression);
+        mem_free((char *)tag.data);
+    }
+    buf_release(&value);
+}
+
+static void what_does_not_fit_fails_the_buffer(void **state)
+{
+    struct buf small;
+
+    (void)state;
+    request.operation = OP_GENERATE_TASK;
+    buf_init(&small, 100);
+    reply_put_result(&small, &request, &result, &account);
+    assert_true(small.failed);
+    buf_release(&small);
+}
+
+/* Of test_api_terms.h: the other tests stand on it. */
+static void a_node_means_the_same_by_the_terms_of_these_tests(void **state)
+{
+    static const char *const terms[] = {
+        "{'$gen_call', {PID, [alias | REF]}, ping}",
+        "#{a => 1, <<\"b\">> => -2.5, 300 => [], [] => {}}",
+        "[{a, \"text\"}, 'quoted atom', [1, 2], [1, 256], [1 | 2], \"\"]",
+        "<<1, 2, 255>>",
+        "[97, 98 | c]",
+        "-9223372036854775807",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(terms) / sizeof(*terms); i++) {
+        struct slice bytes = term_bytes(terms[i]);
+
+        assert_means(bytes, terms[i]);
+        mem_free((char *)bytes.data);
+    }
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_generated_task_is_a_map_of_atoms),
+        TEST(with_string_keys_names_are_binaries_too),
+        TEST(hours_are_integers_when_whole_and_nil_when_unknown),
+        TEST(parsed_tasks_are_a_list),
+        TEST(an_expanded_task_keeps_the_pairs_of_its_owner),
+        TEST(an_expanded_task_has_its_old_subtasks_replaced),
+        TEST(an_expanded_task_mirrors_string_keys),
+        TEST(an_expanded_title_is_a_map_of_title_and_subtasks),
+        TEST(a_response_has_text_and_account),
+        TEST(a_response_with_string_keys_looks_like_json),
+        TEST(what_is_unknown_in_a_response_is_nil),
+        TEST(a_response_to_a_schema_has_the_object),
+        TEST(a_full_result_tells_how_it_came_about),
+        TEST(an_error_has_only_the_details_that_are_known),
+        TEST(an_error_has_all_the_details_that_are_known),
+        TEST(a_wrong_count_tells_both_numbers),
+        TEST(small_answers_are_what_they_are),
+        TEST(each_form_wraps_the_result),
+        TEST(what_does_not_fit_fails_the_buffer),
+        TEST(a_node_means_the_same_by_the_terms_of_these_tests),
+    };
+
+    return cmocka_run_group_tests(tests, start_node, stop_node);
+}

@@ -1,0 +1,128 @@
+/* arena, buf, map: memory with one owner. */
+#include "tests/unit.h"
+
+#include <stdalign.h>
+#include <stdio.h>
+
+#include "llm_router/base/arena.h"
+#include "llm_router/base/buf.h"
+#include "llm_router/base/map.h"
+
+static void arena_memory_is_aligned_and_zeroed(void **state)
+{
+    struct arena arena;
+
+    (void)state;
+    arena_init(&arena, 64);
+    for (size_t i = 1; i < 200; i++) {
+        unsigned char *memory;
+
+        arena_bytes(&arena, 1);
+        memory = arena_alloc(&arena, i);
+        assert_int_equal((uintptr_t)memory % alignof(max_align_t), 0);
+        for (size_t k = 0; k < i; k++)
+            assert_int_equal(memory[k], 0);
+        memset(memory, 0xAA, i);
+    }
+    arena_release(&arena);
+    assert_int_equal(arena.reserved, 0);
+}
+
+static void rewinding_gives_back_all_that_came_after_the_mark(void **state)
+{
+    struct arena arena;
+    struct arena_mark mark;
+    size_t reserved;
+    struct slice kept;
+
+    (void)state;
+    arena_init(&arena, 128);
+    kept = arena_printf(&arena, "%d and %s", 42, "more");
+    mark = arena_mark(&arena);
+    reserved = arena.reserved;
+    for (int i = 0; i < 100; i++)
+        arena_alloc(&arena, 1000);
+    arena_rewind(&arena, mark);
+    assert_int_equal(arena.reserved, reserved);
+    assert_slice(kept, "42 and more");
+    assert_string_equal(arena_text(&arena, kept), "42 and more");
+    arena_release(&arena);
+}
+
+static void a_buffer_fails_for_good_at_its_maximum(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    buf_init(&buf, 300);
+    for (int i = 0; i < 30; i++)
+        buf_append(&buf, "0123456789", 10);
+    assert_false(buf.failed);
+    assert_int_equal(buf.size, 300);
+    buf_append_byte(&buf, 'x');
+    assert_true(buf.failed);
+    assert_int_equal(buf.size, 300);
+    assert_false(buf_reserve(&buf, 0));
+    buf_clear(&buf);
+    buf_printf(&buf, "%d", 12345);
+    assert_slice(buf_slice(&buf), "12345");
+    buf_drop_front(&buf, 2);
+    assert_slice(buf_slice(&buf), "345");
+    buf_shrink(&buf, 0);
+    assert_int_equal(buf.capacity, 0);
+    buf_release(&buf);
+}
+
+static void a_huge_reservation_does_not_wrap(void **state)
+{
+    struct buf buf;
+
+    (void)state;
+    buf_init(&buf, SIZE_MAX);
+    buf_append_text(&buf, "abc");
+    assert_false(buf_reserve(&buf, SIZE_MAX - 2));
+    buf_release(&buf);
+}
+
+static void count_visit(void *value, void *context)
+{
+    (void)value;
+    ++*(int *)context;
+}
+
+static void a_map_finds_what_was_put_and_forgets_what_was_removed(void **state)
+{
+    enum { COUNT = 5000 };
+    static int values[COUNT];
+    struct map map;
+    int visits = 0;
+
+    (void)state;
+    map_init(&map, 12345);
+    assert_null(map_find(&map, slice_of("x")));
+    assert_null(map_remove(&map, slice_of("x")));
+    for (int i = 0; i < COUNT; i++)
+        assert_null(map_put(&map, MAP_KEY(i), &values[i]));
+    for (int i = 0; i < COUNT; i += 2)
+        assert_ptr_equal(map_remove(&map, MAP_KEY(i)), &values[i]);
+    for (int i = 0; i < COUNT; i++)
+        assert_ptr_equal(map_find(&map, MAP_KEY(i)), i % 2 ? &values[i] : NULL);
+    map_each(&map, count_visit, &visits);
+    assert_int_equal(visits, COUNT / 2);
+    assert_ptr_equal(map_put(&map, MAP_KEY(values[0]), &values[0]), NULL);
+    assert_ptr_equal(map_put(&map, MAP_KEY(values[0]), &values[1]), &values[0]);
+    map_release(&map);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(arena_memory_is_aligned_and_zeroed),
+        cmocka_unit_test(rewinding_gives_back_all_that_came_after_the_mark),
+        cmocka_unit_test(a_buffer_fails_for_good_at_its_maximum),
+        cmocka_unit_test(a_huge_reservation_does_not_wrap),
+        cmocka_unit_test(a_map_finds_what_was_put_and_forgets_what_was_removed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,48 @@
+#include "llm_router/core/request.h"
+
+#include "llm_router/core/chat.h"
+#include "llm_router/core/task.h"
+#include "unit.h"
+
+static void every_operation_has_its_atom_and_knows_its_cost(void **state)
+{
+    (void)state;
+    assert_string_equal(operation_atom(OP_PARSE_PRD), "parse_prd");
+    assert_string_equal(operation_atom(OP_MODELS), "models");
+    assert_true(operation_calls_provider(OP_CALL_WITH_SYSTEM));
+    assert_false(operation_calls_provider(OP_SELECT_MODEL));
+    assert_false(operation_calls_provider(OP_PING));
+}
+
+static void a_complexity_is_read_by_its_exact_name(void **state)
+{
+    enum complexity complexity = COMPLEXITY_UNSET;
+
+    (void)state;
+    assert_true(complexity_parse(slice_of("complex"), &complexity));
+    assert_int_equal(complexity, COMPLEXITY_COMPLEX);
+    assert_string_equal(complexity_atom(complexity), "complex");
+    assert_false(complexity_parse(slice_of("Complex"), &complexity));
+    assert_false(complexity_parse(slice_of("unset"), &complexity));
+    assert_false(complexity_parse(slice_of(""), &complexity));
+    assert_int_equal(complexity, COMPLEXITY_COMPLEX);
+}
+
+static void roles_priorities_and_finish_reasons_have_names(void **state)
+{
+    (void)state;
+    assert_string_equal(role_name(ROLE_ASSISTANT), "assistant");
+    assert_string_equal(priority_atom(PRIORITY_LOW), "low");
+    assert_string_equal(finish_reason_atom(FINISH_TOOL_CALLS), "tool_calls");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_operation_has_its_atom_and_knows_its_cost),
+        cmocka_unit_test(a_complexity_is_read_by_its_exact_name),
+        cmocka_unit_test(roles_priorities_and_finish_reasons_have_names),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

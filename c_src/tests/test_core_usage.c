@@ -1,0 +1,126 @@
+#include "llm_router/core/usage.h"
+
+#include <math.h>
+
+#include "unit.h"
+
+static const struct prices PRICES = {
+    .input = 2,
+    .output = 10,
+    .cache_read = 0.5,
+    .cache_write = 2.5,
+    .long_over = 200000,
+    .long_input = 4,
+    .long_output = 15,
+};
+
+static void assert_near(double actual, double expected)
+{
+    if (fabs(actual - expected) > 1e-12)
+        fail_msg("%.15g is not %.15g", actual, expected);
+}
+
+static struct usage usage_of(int64_t input, int64_t output)
+{
+    struct usage usage = USAGE_UNKNOWN;
+
+    usage.input_tokens = input;
+    usage.output_tokens = output;
+    return usage;
+}
+
+static void cached_and_written_tokens_have_their_own_prices(void **state)
+{
+    struct usage usage = usage_of(1000, 100);
+
+    (void)state;
+    usage.cached_tokens = 600;
+    usage.cache_write_tokens = 300;
+    usage.reasoning_tokens = 80; /* already in the output */
+    assert_near(usage_cost(&usage, &PRICES),
+                (100 * 2 + 600 * 0.5 + 300 * 2.5 + 100 * 10) / 1e6);
+}
+
+static void a_missing_cache_price_charges_the_full_input_price(void **state)
+{
+    struct prices prices = PRICES;
+    struct usage usage = usage_of(1000, 0);
+
+    (void)state;
+    prices.cache_read = prices.cache_write = NAN;
+    usage.cached_tokens = 600;
+    usage.cache_write_tokens = 300;
+    assert_near(usage_cost(&usage, &prices), 1000 * 2 / 1e6);
+}
+
+static void over_the_limit_the_whole_request_costs_the_long_price(void **state)
+{
+    struct usage at = usage_of(200000, 10), over = usage_of(200001, 10);
+
+    (void)state;
+    assert_near(usage_cost(&at, &PRICES), (200000 * 2.0 + 10 * 10) / 1e6);
+    assert_near(usage_cost(&over, &PRICES), (200001 * 4.0 + 10 * 15) / 1e6);
+    over.cached_tokens = 100000;
+    assert_near(usage_cost(&over, &PRICES), (200001 * 4.0 + 10 * 15) / 1e6);
+}
+
+static void what_is_unknown_is_never_free(void **state)
+{
+    struct usage known = usage_of(10, 10), input = usage_of(10, -1),
+                 output = usage_of(-1, 10), over = usage_of(300000, 1);
+    struct prices prices = PRICES;
+
+    (void)state;
+    assert_true(isnan(usage_cost(&known, &PRICES_UNKNOWN)));
+    assert_true(isnan(usage_cost(&input, &PRICES)));
+    assert_true(isnan(usage_cost(&output, &PRICES)));
+    assert_true(isnan(usage_cost(&USAGE_UNKNOWN, &PRICES)));
+    prices.long_output = NAN;
+    assert_true(isnan(usage_cost(&over, &prices)));
+    prices.output = NAN;
+    assert_true(isnan(usage_cost(&known, &prices)));
+}
+
+static void a_provider_that_counts_more_cached_than_sent_is_not_believed(
+    void **state)
+{
+    struct usage usage = usage_of(100, 0);
+
+    (void)state;
+    usage.cached_tokens = 1000;
+    usage.cache_write_tokens = 1000;
+    assert_near(usage_cost(&usage, &PRICES), 100 * 0.5 / 1e6);
+}
+
+static void sums_keep_what_is_known(void **state)
+{
+    struct usage total = USAGE_UNKNOWN, more = usage_of(5, -1);
+
+    (void)state;
+    usage_add(&total, &more);
+    assert_int_equal(total.input_tokens, 5);
+    assert_int_equal(total.output_tokens, -1);
+    more = usage_of(7, 3);
+    usage_add(&total, &more);
+    usage_add(&total, &USAGE_UNKNOWN);
+    assert_int_equal(total.input_tokens, 12);
+    assert_int_equal(total.output_tokens, 3);
+    more = usage_of(INT64_MAX, 0);
+    usage_add(&total, &more);
+    assert_int_equal(total.input_tokens, INT64_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cached_and_written_tokens_have_their_own_prices),
+        cmocka_unit_test(a_missing_cache_price_charges_the_full_input_price),
+        cmocka_unit_test(over_the_limit_the_whole_request_costs_the_long_price),
+        cmocka_unit_test(what_is_unknown_is_never_free),
+        cmocka_unit_test(
+            a_provider_that_counts_more_cached_than_sent_is_not_believed),
+        cmocka_unit_test(sums_keep_what_is_known),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

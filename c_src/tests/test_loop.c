@@ -1,0 +1,140 @@
+#include "tests/unit.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "llm_router/base/mem.h"
+#include "llm_router/loop/loop.h"
+
+enum { TIMERS = 500 };
+
+static struct loop loop;
+static struct loop_timer timers[TIMERS];
+static uint64_t last_due;
+static int fired;
+
+static void on_due(void *context)
+{
+    const struct loop_timer *timer = context;
+
+    assert_true(timer->due_ms >= last_due);
+    assert_true(loop_now_ms(&loop) >= timer->due_ms);
+    assert_false(loop_timer_running(timer));
+    last_due = timer->due_ms;
+    fired++;
+}
+
+static void stop(void *context)
+{
+    (void)context;
+    loop_stop(&loop);
+}
+
+static void timers_fire_once_and_in_order_of_their_time(void **state)
+{
+    struct loop_timer end = {0};
+
+    (void)state;
+    loop_init(&loop);
+    srand(1);
+    for (int i = 0; i < TIMERS; i++)
+        loop_timer_start(&loop, &timers[i], (uint64_t)(rand() % 40), on_due,
+                         &timers[i]);
+    for (int i = 0; i < TIMERS; i += 5)
+        loop_timer_stop(&timers[i]);
+    for (int i = 1; i < TIMERS; i += 5)
+        loop_timer_start(&loop, &timers[i], (uint64_t)(rand() % 40), on_due,
+                         &timers[i]);
+    loop_timer_start(&loop, &end, 60, stop, NULL);
+    loop_run(&loop);
+    assert_int_equal(fired, TIMERS - TIMERS / 5);
+    loop_release(&loop);
+}
+
+struct owner {
+    struct loop_timer timer;
+    struct loop_task task;
+    int *runs;
+};
+
+static void free_owner(void *context)
+{
+    struct owner *owner = context;
+
+    ++*owner->runs;
+    mem_free(owner);
+}
+
+static void a_callback_may_free_its_owner(void **state)
+{
+    int runs = 0;
+    struct owner *by_timer = mem_alloc(sizeof(*by_timer));
+    struct owner *by_task = mem_alloc(sizeof(*by_task));
+    struct loop_timer end = {0};
+
+    (void)state;
+    loop_init(&loop);
+    by_timer->runs = by_task->runs = &runs;
+    loop_timer_start(&loop, &by_timer->timer, 1, free_owner, by_timer);
+    loop_defer(&loop, &by_task->task, free_owner, by_task);
+    loop_defer(&loop, &by_task->task, free_owner, by_task);
+    loop_timer_start(&loop, &end, 20, stop, NULL);
+    loop_run(&loop);
+    assert_int_equal(runs, 2);
+    loop_release(&loop);
+}
+
+static void block(void *context)
+{
+    (void)context;
+    usleep(80000);
+}
+
+static void a_stall_is_seen_and_waiting_is_none(void **state)
+{
+    struct loop_timer timer = {0}, end = {0};
+
+    (void)state;
+    loop_init(&loop);
+    loop_timer_start(&loop, &end, 100, stop, NULL);
+    loop_run(&loop);
+    assert_true(loop_longest_stall_ms(&loop) < 60);
+    loop_timer_start(&loop, &timer, 1, block, NULL);
+    loop_timer_start(&loop, &end, 150, stop, NULL);
+    loop_run(&loop);
+    assert_true(loop_longest_stall_ms(&loop) >= 75);
+    loop_release(&loop);
+}
+
+static int signal_seen;
+
+static void on_signal(void *context, int signal)
+{
+    (void)context;
+    signal_seen = signal;
+    loop_stop(&loop);
+}
+
+static void signals_come_to_the_callback(void **state)
+{
+    (void)state;
+    loop_init(&loop);
+    loop_on_signal(&loop, on_signal, NULL);
+    raise(SIGPIPE);
+    raise(SIGTERM);
+    loop_run(&loop);
+    assert_int_equal(signal_seen, SIGTERM);
+    loop_release(&loop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(timers_fire_once_and_in_order_of_their_time),
+        cmocka_unit_test(a_callback_may_free_its_owner),
+        cmocka_unit_test(a_stall_is_seen_and_waiting_is_none),
+        cmocka_unit_test(signals_come_to_the_callback),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,89 @@
+/* What BEAM callers write -> struct request: recognises every call shape of
+ * docs/protocol.md. Pure; strict about arguments, tolerant about forms.
+ *
+ * Errors of arguments are ERR_INVALID_REQUEST or ERR_TOO_LARGE with the path
+ * of the fault: the argument's name ("prompt", "num_tasks", "complexity",
+ * "task.title", "messages[2].content") or "opts.NAME". */
+#ifndef LLM_ROUTER_API_CALL_H
+#define LLM_ROUTER_API_CALL_H
+
+#include "llm_router/core/request.h"
+#include "llm_router/term/reader.h"
+
+enum {
+    /* Bytes of one text (a prompt, a document, a context, a task as JSON) and
+     * of all messages of one call together. */
+    CALL_TEXT_MAX = 32 * 1024 * 1024,
+    CALL_MESSAGES_MAX = 10000,
+    CALL_EXISTING_MAX = 10000, /* ids in opts existing */
+};
+
+/* How the answer goes back. Raw term bytes, in the arena. */
+enum reply_form {
+    REPLY_NONE,     /* a cast without a taker, or nothing to say */
+    REPLY_GEN,      /* {Tag, Result}: $gen_call; also $gen_call system calls */
+    REPLY_RPC,      /* the rpc call's value; set by the service */
+    REPLY_PRD,      /* {prd_response, Result} */
+    REPLY_NAMED,    /* {llm_result, OpName, Result} */
+    REPLY_RESPONSE, /* {llm_response, Ref, Result} */
+};
+
+struct reply_address {
+    enum reply_form form;
+    struct slice pid;       /* raw; empty for REPLY_NONE and REPLY_RPC */
+    struct slice tag;       /* raw: the gen tag, or Ref of REPLY_RESPONSE */
+    struct slice alias;     /* raw reference when the tag is [alias | Ref] or
+                               [[alias | Ref] | _]: send there, not to the pid */
+    struct slice reference; /* raw: the reference inside the tag, by which the
+                               caller's monitor is known; may be empty, e.g. for
+                               the {Ref, Node} of gen_server:multi_call */
+};
+
+/* The address of a `$gen_call` whose From is {Pid, Tag}. Borrows both. */
+struct reply_address reply_address_gen(struct slice pid, struct slice tag);
+
+enum call_kind {
+    CALL_REQUEST,  /* request is filled */
+    CALL_REJECTED, /* error is filled; answer it if reply.form allows */
+    CALL_SYSTEM,   /* {system, From, Request}: answer with `system` below */
+    CALL_IGNORED,  /* a stray message: count and drop */
+};
+
+enum system_request {
+    SYSTEM_GET_STATE,  /* -> {ok, Map} */
+    SYSTEM_GET_STATUS, /* -> {ok, Map} */
+    SYSTEM_OTHER,      /* -> {error, not_supported} */
+};
+
+struct call {
+    enum call_kind kind;
+    struct reply_address reply;
+    /* REPLY_GEN when a `$gen_call` carried a form with a pid of its own
+     * ({generate_task, Prompt, Pid}, {llm_request, Pid, Ref, Op}, ...): the
+     * result or error goes to `reply`, and this caller is told the atom ok at
+     * once, as an rpc of such a form is. Else REPLY_NONE. */
+    struct reply_address acknowledge;
+    struct request request;
+    enum system_request system;
+    struct error error;
+};
+
+/* A message sent to the service: `$gen_call`, `$gen_cast`, a named message
+ * form, or anything else. Everything kept is copied into the arena.
+ *
+ * A cast or message without a pid to answer is CALL_IGNORED: nobody would get
+ * what it costs. A positional complexity or model gives way to the option of
+ * that name. */
+void call_decode_message(struct term message, struct arena *arena,
+                         struct call *call);
+
+/* Module:Function(Arguments) of rpc and erpc, for the modules that have all
+ * operations: 'Elixir.LLMRouter.Server' and llm_router. False: there is no
+ * such module or function of that arity: undef. A form that carries a pid is
+ * a request whose reply form is not REPLY_RPC: the rpc call itself then
+ * returns the atom ok at once. */
+bool call_decode_rpc(struct slice module, struct slice function,
+                     struct term arguments, struct arena *arena,
+                     struct call *call);
+
+#endif

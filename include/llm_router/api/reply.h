@@ -1,0 +1,51 @@
+/* Results -> BEAM terms. Pure; every term is written without a version byte
+ * unless said otherwise. Result keys come from a fixed set of atoms; what a
+ * model wrote becomes binaries only.
+ *
+ * With opts keys => strings the keys of result maps are binaries, and so are
+ * the values that are atoms by default (priority, status, finish_reason): who
+ * asks for string keys wants maps as they come out of JSON. nil stays nil.
+ * Error details always have atom keys. */
+#ifndef LLM_ROUTER_API_REPLY_H
+#define LLM_ROUTER_API_REPLY_H
+
+#include "llm_router/api/call.h"
+#include "llm_router/core/dialogue.h"
+
+/* How the answer came about: for Response, return => full, and error details.
+ * Empty, 0, -1 or NAN: unknown, left out (or nil where the shape fixes it). */
+struct account {
+    struct slice model;
+    struct slice provider;
+    struct slice request_id;
+    struct usage usage;
+    double cost_usd;
+    int64_t duration_ms;
+    int attempts;
+};
+
+/* {ok, Value} of an operation that called a provider.
+ *
+ * expand_task gives the caller's own map back: every pair as it came but
+ * `subtasks`, whose key and values are in the style of the map's own keys when
+ * opts keys does not say; a title alone gives #{title, subtasks}. Subtasks
+ * have the shape of tasks. */
+void reply_put_result(struct buf *out, const struct request *request,
+                      const struct result *result,
+                      const struct account *account);
+
+/* {error, {Code, #{message, ...}}}; account may be NULL. */
+void reply_put_error(struct buf *out, const struct error *err,
+                     const struct account *account);
+
+/* The bare pong, and {ok, #{model, provider}} of select_model. */
+void reply_put_pong(struct buf *out);
+void reply_put_selection(struct buf *out, const struct request *request,
+                         struct slice model, struct slice provider);
+
+/* The whole message to send (with version byte): `value` is the result as
+ * written above, wrapped as the form wants it. Not for REPLY_NONE/REPLY_RPC. */
+void reply_put_message(struct buf *out, const struct reply_address *reply,
+                       enum operation operation, struct slice value);
+
+#endif

@@ -1,0 +1,26 @@
+/* Memory that cannot fail: the only place that calls malloc.
+ *
+ * Sizes that strangers choose are checked against a limit before they come
+ * here; when an accepted size cannot be had the process aborts with one line
+ * on stderr and its supervisor starts it again. */
+#ifndef LLM_ROUTER_BASE_MEM_H
+#define LLM_ROUTER_BASE_MEM_H
+
+#include <stddef.h>
+
+/* Zeroed; never NULL. Free with mem_free. */
+void *mem_alloc(size_t size);
+
+/* New bytes are not zeroed; never NULL for size > 0. */
+void *mem_realloc(void *old, size_t size);
+
+/* NULL is allowed. */
+void mem_free(void *memory);
+
+/* A NUL-terminated heap copy of `size` bytes. */
+char *mem_copy_text(const char *data, size_t size);
+
+/* Zeroes memory in a way the compiler keeps: for keys and cookies. */
+void mem_wipe(void *memory, size_t size);
+
+#endif

@@ -1,0 +1,36 @@
+/* One question to a model and one answer from it, in no vendor's dialect. */
+#ifndef LLM_ROUTER_CORE_CHAT_H
+#define LLM_ROUTER_CORE_CHAT_H
+
+#include "llm_router/core/request.h"
+#include "llm_router/core/usage.h"
+
+struct chat {
+    struct message *messages;
+    size_t message_count;
+    struct slice schema;      /* a JSON Schema as JSON text, or empty */
+    struct slice schema_name; /* ^[A-Za-z0-9_-]{1,64}$ */
+    bool schema_strict; /* the schema is in the strict subset: every property
+                           required, additionalProperties false */
+    int64_t max_tokens; /* 0: not sent */
+    double temperature; /* NAN: not sent */
+};
+
+enum finish_reason {
+    FINISH_STOP,
+    FINISH_LENGTH,
+    FINISH_TOOL_CALLS,
+    FINISH_CONTENT_FILTER,
+    FINISH_REFUSAL,
+};
+const char *finish_reason_atom(enum finish_reason reason);
+
+struct completion {
+    struct slice text;    /* clean UTF-8 without NUL; maybe empty */
+    struct slice refusal; /* non-empty: the model declined, in its words */
+    struct slice model;   /* as the provider names it; maybe empty */
+    enum finish_reason finish;
+    struct usage usage;
+};
+
+#endif

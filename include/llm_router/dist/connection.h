@@ -1,0 +1,119 @@
+/* One distribution connection: a socket, its handshake, its buffers.
+ *
+ * Reads without end (a node that stops reading suspends the senders of its
+ * peers), writes what a loop turn produced in one system call, ticks, and
+ * closes itself on any fault of the peer. It knows frames, not signals: the
+ * node gives meaning to them. All connections of a node share a
+ * connection_group. */
+#ifndef LLM_ROUTER_DIST_CONNECTION_H
+#define LLM_ROUTER_DIST_CONNECTION_H
+
+#include "llm_router/base/buf.h"
+#include "llm_router/dist/handles.h"
+#include "llm_router/dist/handshake.h"
+#include "llm_router/loop/loop.h"
+
+struct connection;
+
+struct connection_events {
+    /* Dialling, the socket is connected: go on to the handshake? */
+    bool (*dialled)(void *context, struct connection *connection);
+    /* Accepting, the peer said who it is. */
+    enum handshake_status (*named)(void *context,
+                                   struct connection *connection);
+    void (*up)(void *context, struct connection *connection);
+    void (*frame)(void *context, struct connection *connection,
+                  struct slice body);
+    /* Always the last; the connection is freed when it returns. */
+    void (*closed)(void *context, struct connection *connection);
+};
+
+struct connection_group {
+    struct loop *loop;
+    struct handles *handles;
+    const struct connection_events *events;
+    void *context;
+    const struct identity *self;
+    struct slice cookie;
+    size_t max_frame_bytes;
+    size_t max_queue_bytes;
+    size_t max_handshakes;
+    uint64_t handshake_timeout_ms;
+    uint64_t tick_time_ms;
+
+    struct list half_open; /* accepted, in their handshake; oldest first */
+    size_t half_open_count;
+    struct list others; /* dialled, or up */
+    char *scratch;      /* where reads land that begin with a frame */
+    uint64_t frames_in, frames_out, bytes_in, bytes_out;
+};
+
+enum connection_state {
+    CONNECTION_DIALLING, /* the socket connects */
+    CONNECTION_HANDSHAKE,
+    CONNECTION_UP,
+    CONNECTION_CLOSED, /* libuv has not let go of it yet */
+};
+
+enum { CONNECTION_REASON_MAX = 160 };
+
+struct connection {
+    struct connection_group *group;
+    struct list link; /* in half_open or others */
+    void *owner;      /* the node's; the connection does not look at it */
+    enum connection_state state;
+    bool accepted;
+    bool yielded; /* dialling: closed because the peer's own call wins */
+    bool silent;  /* past the limit once; a stall of ours must not look so */
+    struct handshake handshake;
+    char reason[CONNECTION_REASON_MAX]; /* why it closed */
+
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    uv_write_t write;
+    struct loop_timer timer; /* handshake deadline, then ticks */
+    struct loop_task flush;
+    uint64_t read_at_ms, written_at_ms;
+    struct buf in;      /* a frame that is not whole */
+    struct buf out;     /* to be written at the end of this turn */
+    struct buf writing; /* what a write request holds; empty: none */
+    size_t written;     /* of it, at once */
+    size_t frame_start; /* of the frame being written, in out */
+};
+
+void connection_group_init(struct connection_group *group);
+void connection_group_release(struct connection_group *group);
+
+/* `fd` is an accepted, non-blocking socket; it becomes the connection's. With
+ * too many handshakes under way the oldest goes. */
+void connection_accept(struct connection_group *group, int fd);
+
+struct connection *connection_dial(struct connection_group *group,
+                                   const struct sockaddr *address,
+                                   struct slice peer, void *owner);
+
+/* The buffer to write the next frame's control and payload into; NULL unless
+ * the connection is up. connection_send_end must follow. */
+struct buf *connection_send_begin(struct connection *connection);
+
+/* False: the queue is full, and the connection is closed for it. */
+bool connection_send_end(struct connection *connection);
+
+/* Whole frames made by frame_begin/frame_end elsewhere. */
+bool connection_send_frames(struct connection *connection, struct slice frames);
+
+/* True when nothing waits to be written. */
+bool connection_drained(const struct connection *connection);
+
+/* Sends what fits into the socket's own buffer, then closes; `closed` comes
+ * later. Nothing on a closed one. */
+void connection_close(struct connection *connection, const char *reason);
+
+struct slice connection_peer(const struct connection *connection);
+uint64_t connection_flags(const struct connection *connection);
+
+/* Is an accepted handshake with that node under way? */
+bool connection_group_expects(const struct connection_group *group,
+                              struct slice peer);
+
+#endif

@@ -1,0 +1,91 @@
+/* HTTP requests on the loop: libcurl's multi interface, socket action.
+ *
+ * Knows no provider. One transfer is one attempt: nothing is retried here
+ * except by libcurl itself when a reused connection closes before any byte of
+ * the answer. Redirects are errors, environment proxies are not used, TLS is
+ * always verified, plain http only where the caller allows it.
+ *
+ * Transfers are spread over several multi handles by host and in turn, because
+ * libcurl scans all transfers of a multi when it removes one. */
+#ifndef LLM_ROUTER_HTTP_HTTP_H
+#define LLM_ROUTER_HTTP_HTTP_H
+
+#include "llm_router/base/error.h"
+#include "llm_router/base/slice.h"
+#include "llm_router/loop/loop.h"
+
+struct http;
+
+struct http_options {
+    size_t max_connections_per_host; /* 0: as many as transfers */
+    size_t max_idle_connections;     /* kept alive, in all */
+    uint64_t max_idle_age_s;
+    const char *ca_file; /* NULL: the system's bundle */
+};
+
+struct http *http_new(struct loop *loop, const struct http_options *options);
+void http_free(struct http *http); /* cancels what is left, no callbacks */
+
+/* One attempt. Everything is borrowed until `done` was called or the transfer
+ * was cancelled. */
+struct http_request {
+    const char *url;
+    const char *const *headers; /* "Name: value" */
+    size_t header_count;
+    struct slice body;           /* sent by POST; data NULL: GET */
+    bool plain_http_allowed;     /* else only https:// */
+    uint64_t connect_timeout_ms; /* resolve, connect and TLS */
+    uint64_t headers_timeout_ms; /* from then until the status line */
+    uint64_t total_timeout_ms;
+    size_t max_body_bytes; /* after decompression */
+};
+
+enum http_end {
+    HTTP_WHOLE,     /* the protocol's own end of the body */
+    HTTP_CUT,       /* connection lost after the status line */
+    HTTP_NO_ANSWER, /* resolve, connect, TLS or send failure: nothing came */
+    HTTP_TIMEOUT,   /* one of the three; `error` names it */
+    HTTP_TOO_LARGE,
+    HTTP_STOPPED, /* on_body returned false */
+};
+
+struct http_outcome {
+    enum http_end end;
+    int status;         /* 0: none came */
+    struct error error; /* ERR_UNREACHABLE, ERR_TIMEOUT, ERR_TOO_LARGE or none;
+                           never holds a header's value */
+    bool connection_reused;
+};
+
+/* Callbacks come from the loop, never from inside http_submit; none comes
+ * after `done` or http_cancel. A callback may cancel its own transfer. */
+struct http_events {
+    /* The final status line and its headers are there. */
+    void (*on_headers)(void *context, uint64_t transfer, int status);
+    /* False stops the transfer: done comes with HTTP_STOPPED. */
+    bool (*on_body)(void *context, uint64_t transfer, struct slice bytes);
+    void (*on_done)(void *context, uint64_t transfer,
+                    const struct http_outcome *outcome);
+};
+
+/* Never fails at once: failures come by on_done. The id is never 0 and never
+ * used again. */
+uint64_t http_submit(struct http *http, const struct http_request *request,
+                     const struct http_events *events, void *context);
+
+/* Aborts: the connection is closed (HTTP/2: the stream is reset) in this turn
+ * of the loop. An id that is gone is a no-op. */
+void http_cancel(struct http *http, uint64_t transfer);
+
+/* The last value of a response header (name in any case) of a transfer that
+ * is not done, or empty. Valid during the callback. */
+struct slice http_header(struct http *http, uint64_t transfer,
+                         const char *name);
+
+struct http_stats {
+    uint64_t transfers_started, transfers_cancelled, connections_opened;
+    uint64_t in_flight;
+};
+struct http_stats http_stats(const struct http *http);
+
+#endif
