@@ -6,7 +6,8 @@
 
 enum { NAME_MAX_BYTES = REQUEST_ID_MAX };
 
-bool term_is_absent(struct term term)
+/* An option that is not given, in Elixir's and in Erlang's word. */
+static bool is_absent(struct term term)
 {
     return term_is_atom(term, "nil") || term_is_atom(term, "undefined");
 }
@@ -26,21 +27,14 @@ static bool lies_in(struct slice text, struct term term)
     return at >= (uintptr_t)term.at && at < (uintptr_t)term.end;
 }
 
-static bool decode_bounded(struct decoder *decoder, struct term value,
-                           size_t max_bytes, struct slice *text)
-{
-    if (!term_text(value, max_bytes, decoder->arena, text, decoder->err))
-        return false;
-    if (lies_in(*text, value))
-        *text = arena_copy(decoder->arena, *text);
-    return true;
-}
-
 bool decode_text(struct decoder *decoder, const char *path, struct term value,
                  struct slice *text)
 {
-    return decode_bounded(decoder, value, CALL_TEXT_MAX, text) ||
-           error_in(decoder->err, path);
+    if (!term_text(value, CALL_TEXT_MAX, decoder->arena, text, decoder->err))
+        return error_in(decoder->err, path);
+    if (lies_in(*text, value))
+        *text = arena_copy(decoder->arena, *text);
+    return true;
 }
 
 bool decode_full_text(struct decoder *decoder, const char *path,
@@ -62,22 +56,26 @@ static bool is_printable(struct slice text)
     return true;
 }
 
+static bool is_name(struct slice text)
+{
+    return text.size > 0 && text.size <= NAME_MAX_BYTES && is_printable(text);
+}
+
 bool decode_name(struct decoder *decoder, const char *path, struct term value,
                  struct slice *name)
 {
-    struct slice got;
+    struct slice text = slice_of(NULL);
 
-    if (term_atom(value, &got))
-        got = arena_copy(decoder->arena, got);
-    else if (!decode_bounded(decoder, value, NAME_MAX_BYTES, &got) &&
-             decoder->err->code != ERR_TOO_LARGE)
+    if (!term_atom(value, &text) &&
+        !term_text(value, NAME_MAX_BYTES, decoder->arena, &text,
+                   decoder->err) &&
+        decoder->err->code != ERR_TOO_LARGE)
         return error_in(decoder->err, path);
-    if (decoder->err->code == ERR_TOO_LARGE || got.size == 0 ||
-        got.size > NAME_MAX_BYTES || !is_printable(got))
+    if (!is_name(text))
         return error_at(decoder->err, ERR_INVALID_REQUEST, path,
                         "must be 1 to %d printable ASCII characters",
                         NAME_MAX_BYTES);
-    *name = got;
+    *name = arena_copy(decoder->arena, text);
     return true;
 }
 
@@ -148,7 +146,9 @@ static bool take_field(struct decoder *decoder, const struct field_set *set,
     struct slice name;
 
     if (!term_atom(key, &name) && !term_binary(key, &name))
-        return refuse_kind(decoder, "", "keys that are atoms or strings", key);
+        return error_set(decoder->err, ERR_INVALID_REQUEST,
+                         "keys must be atoms or strings, got %s",
+                         term_kind_name(key));
     while (field < end && !slice_is(name, field->name))
         field++;
     if (field == end)
@@ -159,7 +159,7 @@ static bool take_field(struct decoder *decoder, const struct field_set *set,
     if (field->seen)
         return true;
     field->seen = true;
-    field->given = !term_is_absent(value);
+    field->given = !is_absent(value);
     field->value = value;
     return true;
 }

@@ -18,9 +18,6 @@ typedef bool decode_function(struct decoder *decoder, const char *path,
 
 /* --- arguments.c: the kinds of values --- */
 
-/* nil, or Erlang's undefined: an option that is not given. */
-bool term_is_absent(struct term term);
-
 /* "must be WANTED, got KIND". Always false. */
 bool refuse_kind(struct decoder *decoder, const char *path, const char *wanted,
                  struct term value);
@@ -80,10 +77,14 @@ void add_message(struct decoder *decoder, enum role role, struct slice content);
 
 /* --- options.c --- */
 
-/* Opts of the request's operation; the path is "opts". */
+/* Opts of the request's operation. */
 decode_function decode_options;
 
-/* --- operations.c --- */
+/* Two that are also arguments of operations. */
+decode_function decode_task_type;
+decode_function decode_task_count;
+
+/* --- invocation.c --- */
 
 /* An operation's name and arguments, from an atom, a tuple or an rpc call. Not
  * to be copied: arguments may point into scratch. */
@@ -101,6 +102,8 @@ void invocation_of_term(struct invocation *invocation, struct term term);
 /* False: `list` is not a proper list. */
 bool invocation_of_list(struct invocation *invocation, struct slice name,
                         struct term list);
+
+/* --- operations.c --- */
 
 /* Does the invocation carry a pid behind the operation's own arguments, and
  * perhaps a reference behind that, to take the result? Those are given here.

@@ -12,14 +12,6 @@ static bool decode_prompt(struct decoder *decoder, const char *path,
     return decode_full_text(decoder, path, value, &decoder->request->text);
 }
 
-static bool decode_num_tasks(struct decoder *decoder, const char *path,
-                             struct term value)
-{
-    return decode_integer(decoder, path, value,
-                          (struct range){0, REQUEST_TASKS_MAX},
-                          &decoder->request->count);
-}
-
 /* The value of `title`, be its key an atom or a binary. */
 static bool find_title(struct term map, struct term *title, bool *is_string)
 {
@@ -123,13 +115,6 @@ static bool decode_complexity_or_model(struct decoder *decoder,
     return true;
 }
 
-static bool decode_task_type(struct decoder *decoder, const char *path,
-                             struct term value)
-{
-    return decode_name(decoder, path, value,
-                       &decoder->request->options.task_type);
-}
-
 static bool decode_message_of(struct decoder *decoder, const char *path,
                               struct term value, enum role role)
 {
@@ -169,7 +154,7 @@ static const struct shape {
                           1,
                           TAKES_OPTIONS | TAKES_PID},
     [OP_PARSE_PRD] = {{{"content", decode_prompt},
-                       {"num_tasks", decode_num_tasks}},
+                       {"num_tasks", decode_task_count}},
                       2,
                       TAKES_OPTIONS | TAKES_PID},
     [OP_EXPAND_TASK] = {{{"task", decode_task}}, 1, TAKES_OPTIONS | TAKES_PID},

@@ -36,8 +36,8 @@ static bool decode_provider(struct decoder *decoder, const char *path,
     return decode_name(decoder, path, value, &options_of(decoder)->provider);
 }
 
-static bool decode_task_type(struct decoder *decoder, const char *path,
-                             struct term value)
+bool decode_task_type(struct decoder *decoder, const char *path,
+                      struct term value)
 {
     return decode_name(decoder, path, value, &options_of(decoder)->task_type);
 }
@@ -176,7 +176,7 @@ static bool decode_existing(struct decoder *decoder, const char *path,
     return true;
 }
 
-static bool decode_num(struct decoder *decoder, const char *path,
+bool decode_task_count(struct decoder *decoder, const char *path,
                        struct term value)
 {
     return decode_integer(decoder, path, value,
@@ -215,7 +215,7 @@ static const struct option {
     {"keys", ALL, decode_keys},
     {"return", PROVIDER, decode_return},
     {"schema", CALLS, decode_schema},
-    {"num", 1u << OP_EXPAND_TASK, decode_num},
+    {"num", 1u << OP_EXPAND_TASK, decode_task_count},
     {"context", 1u << OP_EXPAND_TASK, decode_context},
     {"count", 1u << OP_PARSE_PRD | 1u << OP_EXPAND_TASK, decode_count},
     {"next_id", TASKS, decode_next_id},

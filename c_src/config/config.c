@@ -10,7 +10,7 @@
 #include "config/config_internal.h"
 #include "llm_router/config/files.h"
 
-enum { FILE_MAX = 1024 * 1024 };
+enum { FILE_MAX = 1024 * 1024, CA_FILE_MAX = 16 * 1024 * 1024 };
 
 enum kind { KIND_INTEGER, KIND_TEXT, KIND_LIST };
 
@@ -149,7 +149,8 @@ static bool set_from_text(struct config *config, const struct key *key,
     case KIND_LIST:
         return set_list(config, key, path, text, err);
     case KIND_TEXT:
-        *(struct slice *)field(config, key) = arena_copy(&config->arena, text);
+        *(struct slice *)field(config, key) =
+            slice_of(arena_text(&config->arena, text));
         return true;
     }
     return true;
@@ -172,8 +173,8 @@ static bool load_variables(struct config *config, struct error *err)
 
 static struct slice json_text(struct config *config, const json_t *value)
 {
-    return arena_copy(&config->arena, slice_make(json_string_value(value),
-                                                 json_string_length(value)));
+    return slice_of(
+        arena_text(&config->arena, slice_of(json_string_value(value))));
 }
 
 static bool set_from_json(struct config *config, const struct key *key,
@@ -324,6 +325,22 @@ static const char *find_priv_dir(struct config *config)
     return arena_text(&config->arena, slice_of(path));
 }
 
+/* Read and forgotten: the HTTP layer reads it again, but says so too late. */
+static bool check_ca_file(const struct config *config, struct error *err)
+{
+    struct arena arena;
+    struct slice text;
+    bool ok;
+
+    if (config->ca_file.size == 0)
+        return true;
+    arena_init(&arena, 0);
+    ok = file_read(&arena, config->ca_file.data, CA_FILE_MAX, FILE_ANY, &text,
+                   err);
+    arena_release(&arena);
+    return ok;
+}
+
 bool config_load(struct config *config, struct error *err)
 {
     config->priv_dir = find_priv_dir(config);
@@ -332,6 +349,7 @@ bool config_load(struct config *config, struct error *err)
                            slice_of(keys[i].value), err))
             return false;
     return load_file(config, err) && load_variables(config, err) &&
+           check_ca_file(config, err) &&
            config_providers_from_environment(config, err);
 }
 

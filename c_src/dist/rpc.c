@@ -357,6 +357,7 @@ static const struct {
     bool (*run)(struct node *node, struct term arguments, struct buf *out);
 } system_functions[] = {
     {"erlang", "is_process_alive", 1, is_process_alive},
+    {"Elixir.Process", "alive?", 1, is_process_alive},
     {"erlang", "node", 0, own_node},
     {"global", "resolve_it", 4, resolve_it},
 };

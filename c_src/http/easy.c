@@ -6,7 +6,7 @@
 
 enum {
     /* Held by each waiting transfer over HTTP/1.1. */
-    RECEIVE_BUFFER = 4 * 1024,
+    RECEIVE_BUFFER = 2 * 1024,
     SEND_BUFFER = 16 * 1024, /* curl's minimum */
     LEADER_DNS_SECONDS = 30,
     DNS_FOREVER = -1,
@@ -104,7 +104,6 @@ static CURL *easy_new(struct http *http)
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "llm_router");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN,
                      (long)http->options.max_idle_age_s);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
@@ -154,6 +153,9 @@ CURL *easy_take(struct transfer *transfer)
     curl_easy_setopt(
         easy, CURLOPT_DNS_CACHE_TIMEOUT,
         (long)(origin_is_led_by(transfer) ? LEADER_DNS_SECONDS : DNS_FOREVER));
+    /* Over plain HTTP/1.1 it would wait for the first whole answer. */
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT,
+                     (long)transfer_is_secure(transfer));
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);

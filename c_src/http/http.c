@@ -198,6 +198,11 @@ static bool scheme_is_allowed(const struct http_request *request)
     return request->plain_http_allowed && slice_is_nocase(start, "http://");
 }
 
+bool transfer_is_secure(const struct transfer *transfer)
+{
+    return transfer->request.url[4] != ':';
+}
+
 void transfer_start(struct transfer *transfer)
 {
     struct http *http = transfer->http;
@@ -207,7 +212,7 @@ void transfer_start(struct transfer *transfer)
         transfer_fail(transfer, "only https:// is allowed for this host");
         return;
     }
-    secure = transfer->request.url[4] != ':';
+    secure = transfer_is_secure(transfer);
     if (secure && !trust_admit(transfer))
         return;
     if (secure && http->trust.state == TRUST_FAILED) {
@@ -287,16 +292,9 @@ static void bury(struct http *http)
 
 static void start_ready(struct http *http)
 {
-    struct list now;
-
-    list_init(&now);
-    LIST_EACH(link, &http->ready)
-    {
-        list_remove(link);
-        list_append(&now, link);
-    }
-    while (!list_is_empty(&now)) {
-        struct transfer *transfer = LIST_ENTRY(now.next, struct transfer, link);
+    for (int i = 0; i < STARTS_PER_TURN && !list_is_empty(&http->ready); i++) {
+        struct transfer *transfer =
+            LIST_ENTRY(http->ready.next, struct transfer, link);
 
         list_remove(&transfer->link);
         transfer_start(transfer);

@@ -25,6 +25,8 @@ enum {
      * callers share few connections; one HTTP/2 connection carries as many
      * (servers allow about 100 streams). Beyond, the emptiest lane is next. */
     LANE_FULL = 64,
+    /* A start may cost 50 us (a new connection): others get their turn. */
+    STARTS_PER_TURN = 128,
     SPARE_EASIES_MAX = 64,
     HEADER_BYTES_MAX = 64 * 1024,
     ORIGINS_MAX = 1024,
@@ -102,6 +104,8 @@ struct http {
 
 /* http.c */
 void http_wake(struct http *http); /* asks for the end-of-turn pass */
+/* Of an allowed scheme: https:// and not http://. */
+bool transfer_is_secure(const struct transfer *transfer);
 void transfer_start(struct transfer *transfer);
 void transfer_connected(struct transfer *transfer);
 /* The final status is there. False: stop (the callback cancelled it). */

@@ -92,7 +92,7 @@ static size_t decode_unit(struct slice text, uint32_t unit, bool cut, char *out,
     }
     if (unit >= 0xD800 && unit <= 0xDFFF)
         unit = 0xFFFD;
-    *written = unit == 0 ? 0 : utf8_encode(unit, out);
+    *written = utf8_encode(unit, out);
     return used;
 }
 

@@ -359,14 +359,13 @@ static bool take_document(struct reader *reader, const struct jv *root)
     take_model(reader, root);
     for (size_t i = 0; i < jv_count(choices); i++) {
         const struct jv *choice = jv_at(choices, i);
-        const struct jv *message = jv_find(choice, "delta");
+        const struct jv *delta = jv_find(choice, "delta");
 
-        if (!choice || jv_integer(jv_find(choice, "index"), 0) != 0)
+        if (jv_integer(jv_find(choice, "index"), 0) != 0)
             continue;
-        reader->chosen = true;
-        if (!take_message(reader,
-                          message ? message : jv_find(choice, "message")))
+        if (!take_message(reader, delta ? delta : jv_find(choice, "message")))
             return false;
+        reader->chosen = true;
         take_finish(reader, choice);
     }
     return true;

@@ -2,10 +2,10 @@
 
 void sse_init(struct sse_parser *parser, size_t max_event_bytes)
 {
-    *parser = (struct sse_parser){.stopped = false};
+    *parser = (struct sse_parser){.has_data = false};
     buf_init(&parser->line, max_event_bytes);
     buf_init(&parser->data, max_event_bytes);
-    buf_init(&parser->event, 256);
+    buf_init(&parser->event, max_event_bytes);
 }
 
 void sse_release(struct sse_parser *parser)
@@ -15,58 +15,86 @@ void sse_release(struct sse_parser *parser)
     buf_release(&parser->event);
 }
 
-/* Only data makes an event; a bare `event:` field is forgotten. */
-static void dispatch(struct sse_parser *parser, sse_on_event *on_event,
-                     void *context)
+/* Copies what was lent, before its bytes go away. */
+static bool keep_data(struct sse_parser *parser)
+{
+    buf_append_slice(&parser->data, parser->lent);
+    parser->lent = slice_make(NULL, 0);
+    return !parser->data.failed;
+}
+
+static bool add_data(struct sse_parser *parser, struct slice value, bool lend)
+{
+    if (parser->has_data) {
+        keep_data(parser);
+        buf_append_byte(&parser->data, '\n');
+    }
+    parser->has_data = true;
+    if (lend && parser->data.size == 0) {
+        parser->lent = value;
+        return true;
+    }
+    buf_append_slice(&parser->data, value);
+    return !parser->data.failed;
+}
+
+static bool end_event(struct sse_parser *parser, sse_on_event *on_event,
+                      void *context)
 {
     struct sse_event event = {
         .event = buf_slice(&parser->event),
-        .data = buf_slice(&parser->data),
+        .data = parser->data.size > 0 ? buf_slice(&parser->data) : parser->lent,
     };
+    bool go_on = !parser->has_data || on_event(context, &event);
 
-    if (event.data.size > 0) {
-        event.data.size--; /* the LF behind the last line */
-        parser->stopped = !on_event(context, &event);
-    }
     buf_clear(&parser->data);
     buf_clear(&parser->event);
+    parser->lent = slice_make(NULL, 0);
+    parser->has_data = false;
+    return go_on;
 }
 
-static void take_field(struct sse_parser *parser, struct slice line)
+static struct slice from(struct slice text, size_t start)
+{
+    return slice_make(text.data + start, text.size - start);
+}
+
+/* `name` or `name:` and the value, less one space. Comments have no name. */
+static bool take_field(struct sse_parser *parser, struct slice line, bool lend)
 {
     const char *colon = memchr(line.data, ':', line.size);
     size_t size = colon ? (size_t)(colon - line.data) : line.size;
     struct slice name = slice_make(line.data, size);
-    struct slice value = slice_make(line.data + line.size, 0);
+    struct slice value = from(line, colon ? size + 1 : size);
 
-    if (colon)
-        value = slice_make(colon + 1, line.size - size - 1);
     if (value.size > 0 && value.data[0] == ' ')
-        value = slice_make(value.data + 1, value.size - 1);
-    if (slice_is(name, "data")) {
-        buf_append_slice(&parser->data, value);
-        buf_append_byte(&parser->data, '\n');
-    } else if (slice_is(name, "event")) {
+        value = from(value, 1);
+    if (slice_is(name, "data"))
+        return add_data(parser, value, lend);
+    if (slice_is(name, "event")) {
         buf_clear(&parser->event);
         buf_append_slice(&parser->event, value);
     }
+    return true;
 }
 
-static void take_line(struct sse_parser *parser, struct slice line,
+/* `lend`: the line stays where it is until the end of this feed. */
+static bool take_line(struct sse_parser *parser, struct slice line, bool lend,
                       sse_on_event *on_event, void *context)
 {
+    if (line.size > parser->line.max)
+        return false;
     if (!parser->started) {
         parser->started = true;
         if (slice_starts_with(line, "\xEF\xBB\xBF"))
-            line = slice_make(line.data + 3, line.size - 3);
+            line = from(line, 3);
     }
     if (line.size == 0)
-        dispatch(parser, on_event, context);
-    else if (line.data[0] != ':')
-        take_field(parser, line);
+        return end_event(parser, on_event, context);
+    return take_field(parser, line, lend);
 }
 
-/* Bytes up to CR or LF. */
+/* Bytes before the first CR or LF. */
 static size_t line_size(struct slice bytes)
 {
     const char *lf = memchr(bytes.data, '\n', bytes.size);
@@ -76,34 +104,42 @@ static size_t line_size(struct slice bytes)
     return cr ? (size_t)(cr - bytes.data) : size;
 }
 
+static bool feed(struct sse_parser *parser, struct slice bytes,
+                 sse_on_event *on_event, void *context)
+{
+    while (bytes.size > 0) {
+        size_t size;
+        struct slice line;
+        bool lend = parser->line.size == 0;
+
+        if (parser->after_cr && bytes.data[0] == '\n')
+            bytes = from(bytes, 1);
+        parser->after_cr = false;
+        if (bytes.size == 0)
+            break;
+        size = line_size(bytes);
+        line = slice_make(bytes.data, size);
+        if (!lend || size == bytes.size)
+            buf_append_slice(&parser->line, line);
+        if (parser->line.failed)
+            return false;
+        if (size == bytes.size)
+            break;
+        if (!lend)
+            line = buf_slice(&parser->line);
+        parser->after_cr = bytes.data[size] == '\r';
+        bytes = from(bytes, size + 1);
+        if (!take_line(parser, line, lend, on_event, context))
+            return false;
+        buf_clear(&parser->line);
+    }
+    return keep_data(parser);
+}
+
 bool sse_feed(struct sse_parser *parser, struct slice bytes,
               sse_on_event *on_event, void *context)
 {
-    while (bytes.size > 0 && !parser->stopped) {
-        size_t size;
-
-        if (parser->after_cr && bytes.data[0] == '\n') { /* CRLF, split */
-            parser->after_cr = false;
-            bytes = slice_make(bytes.data + 1, bytes.size - 1);
-            continue;
-        }
-        parser->after_cr = false;
-        size = line_size(bytes);
-        if (size == bytes.size) { /* the line goes on in the next feed */
-            buf_append(&parser->line, bytes.data, size);
-            return !parser->line.failed;
-        }
-        parser->after_cr = bytes.data[size] == '\r';
-        if (parser->line.size > 0) {
-            buf_append(&parser->line, bytes.data, size);
-            take_line(parser, buf_slice(&parser->line), on_event, context);
-        } else {
-            take_line(parser, slice_make(bytes.data, size), on_event, context);
-        }
-        if (parser->line.failed || parser->data.failed)
-            return false;
-        buf_clear(&parser->line);
-        bytes = slice_make(bytes.data + size + 1, bytes.size - size - 1);
-    }
+    if (!parser->stopped)
+        parser->stopped = !feed(parser, bytes, on_event, context);
     return !parser->stopped;
 }

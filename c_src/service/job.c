@@ -4,6 +4,8 @@
 #include "llm_router/base/log.h"
 #include "service/service_internal.h"
 
+enum { REQUEST_ID_SIZE = 16 /* of the ids made here */ };
+
 /* The edges of the state machine; anything else is a defect. */
 static const unsigned edges[] = {
     [JOB_NEW] = 1u << JOB_CALLING | 1u << JOB_DONE,
@@ -39,13 +41,41 @@ static struct account account_of(const struct job *job)
     return (struct account){
         .model = job->model,
         .provider = job->plan.candidates[job->candidate].provider,
-        .request_id = job->request.options.request_id,
+        .request_id = job->request_id,
         .usage = job->usage,
         .cost_usd = job->cost_usd,
         .duration_ms =
             (int64_t)(loop_now_ms(&job->service->loop) - job->started_ms),
         .attempts = job->attempts,
     };
+}
+
+/* xorshift64*: jitter and ids need spread, not secrecy. */
+static uint64_t next_random(struct service *service)
+{
+    service->chance ^= service->chance >> 12;
+    service->chance ^= service->chance << 25;
+    service->chance ^= service->chance >> 27;
+    return service->chance * 0x2545F4914F6CDD1Du;
+}
+
+/* In [0, 1). */
+static double next_chance(struct service *service)
+{
+    return (double)(next_random(service) >> 11) * 0x1p-53;
+}
+
+/* A caller that gave no request_id finds its call in the log by this one. */
+static struct slice make_request_id(struct service *service,
+                                    struct arena *arena)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint64_t number = next_random(service);
+    char *id = arena_bytes(arena, REQUEST_ID_SIZE);
+
+    for (size_t i = 0; i < REQUEST_ID_SIZE; i++, number >>= 4)
+        id[i] = digits[number & 15];
+    return slice_make(id, REQUEST_ID_SIZE);
 }
 
 /* Frees everything; the job must have left all tables but its own list. */
@@ -96,10 +126,11 @@ void job_fail(struct job *job, const struct error *err)
     job_move(job, JOB_DONE);
     service->stats.failed[err->code]++;
     log_line(LOG_INFO, "job",
-             "op=%s model=%.*s attempts=%d ms=%lld error=%s %s",
-             operation_atom(job->request.operation), SLICE_ARG(job->model),
-             job->attempts, (long long)account.duration_ms,
-             error_atom(err->code), err->message);
+             "request=%.*s op=%s model=%.*s attempts=%d ms=%lld error=%s %s",
+             SLICE_ARG(job->request_id), operation_atom(job->request.operation),
+             SLICE_ARG(job->model), job->attempts,
+             (long long)account.duration_ms, error_atom(err->code),
+             err->message);
     buf_clear(&service->value);
     reply_put_error(&service->value, err, &account);
     answer_takers(job);
@@ -124,9 +155,11 @@ static void succeed(struct job *job)
     }
     job_move(job, JOB_DONE);
     service->stats.succeeded++;
-    log_line(LOG_DEBUG, "job", "op=%s model=%.*s attempts=%d ms=%lld ok",
-             operation_atom(job->request.operation), SLICE_ARG(job->model),
-             job->attempts, (long long)account.duration_ms);
+    log_line(LOG_DEBUG, "job",
+             "request=%.*s op=%s model=%.*s attempts=%d ms=%lld ok",
+             SLICE_ARG(job->request_id), operation_atom(job->request.operation),
+             SLICE_ARG(job->model), job->attempts,
+             (long long)account.duration_ms);
     if (request_id.size > 0)
         answers_keep(service, request_id, buf_slice(&service->value));
     answer_takers(job);
@@ -174,15 +207,6 @@ static void on_completion(struct job *job, const struct completion *completion)
         job_fail(job, &err);
         return;
     }
-}
-
-/* xorshift64*: jitter needs spread, not secrecy. */
-static double next_chance(struct service *service)
-{
-    service->chance ^= service->chance >> 12;
-    service->chance ^= service->chance << 25;
-    service->chance ^= service->chance >> 27;
-    return (double)(service->chance * 0x2545F4914F6CDD1Du >> 11) * 0x1p-53;
 }
 
 static void on_backoff_over(void *context)
@@ -296,8 +320,11 @@ static struct job *job_new(struct service *service, const struct call *call)
     list_init(&job->link);
     list_append(&service->jobs, &job->link);
     service->in_flight++;
-    if (call->request.options.request_id.size > 0)
-        map_put(&service->by_request, call->request.options.request_id, job);
+    job->request_id = call->request.options.request_id;
+    if (job->request_id.size > 0)
+        map_put(&service->by_request, job->request_id, job);
+    else
+        job->request_id = make_request_id(service, &job->arena);
     return job;
 }
 

@@ -95,6 +95,7 @@ struct job {
     enum job_state state;
     struct arena arena; /* holds the job itself and all below */
     struct request request;
+    struct slice request_id; /* the caller's, else one made here */
     struct list takers;
     struct plan plan;
     size_t candidate;

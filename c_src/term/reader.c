@@ -194,16 +194,22 @@ bool term_node(struct term term, struct slice *node)
     return true;
 }
 
-bool term_tuple(struct term term, uint32_t *arity, struct term *first)
+static bool read_count(struct term term, uint32_t *count, struct term *first,
+                       int (*decode)(const char *, int *, int *))
 {
-    int index = 0, count;
+    int index = 0, decoded;
 
-    if (ei_decode_tuple_header(term.at, &index, &count) != 0)
+    if (decode(term.at, &index, &decoded) != 0)
         return false;
-    *arity = (uint32_t)count;
+    *count = (uint32_t)decoded;
     if (first)
         *first = term_at(term, index);
     return true;
+}
+
+bool term_tuple(struct term term, uint32_t *arity, struct term *first)
+{
+    return read_count(term, arity, first, ei_decode_tuple_header);
 }
 
 bool term_tuple_of(struct term term, uint32_t arity, struct term *first)
@@ -220,14 +226,7 @@ bool term_tuple_of(struct term term, uint32_t arity, struct term *first)
 
 bool term_map(struct term term, uint32_t *pairs, struct term *first)
 {
-    int index = 0, count;
-
-    if (ei_decode_map_header(term.at, &index, &count) != 0)
-        return false;
-    *pairs = (uint32_t)count;
-    if (first)
-        *first = term_at(term, index);
-    return true;
+    return read_count(term, pairs, first, ei_decode_map_header);
 }
 
 bool term_map_find(struct term map, const char *atom_key, struct term *value)

@@ -88,26 +88,26 @@ void term_put_text(struct buf *out, const char *text)
     term_put_binary(out, slice_of(text));
 }
 
-void term_put_tuple(struct buf *out, size_t arity)
+static void put_count(struct buf *out, size_t count,
+                      int (*encode)(char *, int *, int))
 {
     char head[HEAD_MAX];
     int size = 0, result = -1;
 
-    if (arity <= INT32_MAX)
-        result = ei_encode_tuple_header(head, &size, (int)arity);
+    if (count <= INT32_MAX)
+        result = encode(head, &size, (int)count);
     put(out, result, head, size);
+}
+
+void term_put_tuple(struct buf *out, size_t arity)
+{
+    put_count(out, arity, ei_encode_tuple_header);
 }
 
 void term_put_list(struct buf *out, size_t length)
 {
-    char head[HEAD_MAX];
-    int size = 0, result = -1;
-
-    if (length == 0)
-        return;
-    if (length <= INT32_MAX)
-        result = ei_encode_list_header(head, &size, (int)length);
-    put(out, result, head, size);
+    if (length > 0)
+        put_count(out, length, ei_encode_list_header);
 }
 
 void term_put_nil(struct buf *out)
@@ -117,12 +117,7 @@ void term_put_nil(struct buf *out)
 
 void term_put_map(struct buf *out, size_t pairs)
 {
-    char head[HEAD_MAX];
-    int size = 0, result = -1;
-
-    if (pairs <= INT32_MAX)
-        result = ei_encode_map_header(head, &size, (int)pairs);
-    put(out, result, head, size);
+    put_count(out, pairs, ei_encode_map_header);
 }
 
 void term_put_raw(struct buf *out, struct slice raw)

@@ -89,8 +89,8 @@ static void thinking_is_passed_over(void **state)
 static void a_cut_text_gives_what_was_complete(void **state)
 {
     (void)state;
-    assert_found("{\"a\":[{\"b\":1},{\"c\":\"x", "{\"a\":[{\"b\":1},{\"c\":\"x\"}]}",
-                 true);
+    assert_found("{\"a\":[{\"b\":1},{\"c\":\"x",
+                 "{\"a\":[{\"b\":1},{\"c\":\"x\"}]}", true);
     assert_found("```json\n[1,", "[1]", true);
     assert_found("Sure: {", "{}", true);
 }
@@ -133,10 +133,9 @@ static double milliseconds(void)
  * take hours. */
 static void hostile_text_takes_linear_time(void **state)
 {
-    static const char *const pieces[] = {"[",        "{\"a\":", "[{\"a\":[",
-                                         "[1,2] x ", "{\"",     "[ ",
-                                         "{\"a\":[]}", "[x",    "[[],",
-                                         "{\"a\":1 }}", "[\"\\\""};
+    static const char *const pieces[] = {
+        "[",          "{\"a\":", "[{\"a\":[", "[1,2] x ",    "{\"",    "[ ",
+        "{\"a\":[]}", "[x",      "[[],",      "{\"a\":1 }}", "[\"\\\""};
     enum { BYTES = 1000000 };
 
     (void)state;

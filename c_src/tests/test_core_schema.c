@@ -353,8 +353,7 @@ static void deep_and_large_schemas_are_refused(void **state)
 
     (void)state;
     assert_valid(nested(61, "{'not':", "{'not':{}}", "}"), "1");
-    assert_false(
-        schema_check(parse(nested(64, "{'not':", "{}", "}")), &err));
+    assert_false(schema_check(parse(nested(64, "{'not':", "{}", "}")), &err));
     assert_non_null(strstr(err.message, "deep"));
     assert_false(schema_check(parse(many), &err));
     assert_non_null(strstr(err.message, "large"));

@@ -81,8 +81,8 @@ static void what_is_unknown_is_never_free(void **state)
     assert_true(isnan(usage_cost(&known, &prices)));
 }
 
-static void a_provider_that_counts_more_cached_than_sent_is_not_believed(
-    void **state)
+static void
+a_provider_that_counts_more_cached_than_sent_is_not_believed(void **state)
 {
     struct usage usage = usage_of(100, 0);
 

@@ -311,11 +311,11 @@ static void the_last_of_duplicate_keys_wins_at_the_first_place(void **state)
 }
 
 /* `count` members k0, k1, ... with their number, then the same again with 1
- * added: more than the reader compares pair by pair. */
-static struct slice members_twice(struct buf *out, int count)
+ * and with 2 added: more than the reader compares pair by pair. */
+static struct slice members_thrice(struct buf *out, int count)
 {
     buf_append_byte(out, '{');
-    for (int round = 0; round < 2; round++)
+    for (int round = 0; round < 3; round++)
         for (int i = 0; i < count; i++)
             buf_printf(out, "%s\"k%d\":%d", i + round > 0 ? "," : "", i,
                        i + round);
@@ -334,7 +334,7 @@ static void many_duplicate_keys_are_joined_as_few_are(void **state)
         const struct jv *value;
 
         buf_clear(&out);
-        value = parse_slice(members_twice(&out, COUNTS[i]), JV_STRICT);
+        value = parse_slice(members_thrice(&out, COUNTS[i]), JV_STRICT);
         assert_int_equal(jv_count(value), COUNTS[i]);
         for (int j = 0; j < COUNTS[i]; j++) {
             const struct jv_member *member = &value->as.object.members[j];
@@ -342,7 +342,7 @@ static void many_duplicate_keys_are_joined_as_few_are(void **state)
 
             snprintf(key, sizeof(key), "k%d", j);
             assert_slice(member->key, key);
-            assert_int_equal(jv_integer(&member->value, -1), j + 1);
+            assert_int_equal(jv_integer(&member->value, -1), j + 2);
         }
     }
     buf_release(&out);
@@ -356,7 +356,7 @@ static void a_hundred_thousand_keys_are_not_quadratic(void **state)
     (void)state;
     buf_init(&out, 1 << 24);
     assert_int_equal(
-        jv_count(parse_slice(members_twice(&out, 100000), JV_STRICT)), 100000);
+        jv_count(parse_slice(members_thrice(&out, 100000), JV_STRICT)), 100000);
     assert_true(clock() - begin < 5 * CLOCKS_PER_SEC);
     buf_release(&out);
 }

@@ -112,6 +112,9 @@ static void lying_counts_are_refused_at_once(void **state)
     clock_t begin = clock();
 
     (void)state;
+    assert_refused("8368026a", "more elements than bytes");
+    assert_refused("836c000000026a6a", "more elements than bytes");
+    assert_refused("8374000000016a", "more elements than bytes");
     for (size_t i = 0; i < sizeof(LIARS) / sizeof(LIARS[0]); i++)
         assert_int_equal(verdict(LIARS[i]), ERR_INVALID_REQUEST);
     assert_true(clock() - begin < CLOCKS_PER_SEC / 10);
@@ -347,7 +350,10 @@ static void funs_are_what_they_say(void **state)
     hex[11] = '7';
     assert_refused(hex, "malformed fun"); /* over the end */
     hex[11] = '6';
-    memcpy(hex + 62, "6a", 2); /* module */
+    hex[62] = '6'; /* the module becomes an integer, the pid a reference */
+    assert_refused(hex, "malformed fun");
+    hex[62] = '7';
+    memcpy(strstr(hex, "58771073"), "65", 2);
     assert_refused(hex, "malformed fun");
 }
 

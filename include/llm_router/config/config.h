@@ -62,7 +62,7 @@ struct config {
     int64_t max_retry_after_ms;
     int64_t max_connections_per_host; /* 0: no limit */
 
-    struct slice ca_file; /* empty: the system's */
+    struct slice ca_file; /* NUL-terminated; empty: the system's */
     struct slice log_level;
 };
 

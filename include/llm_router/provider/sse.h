@@ -15,20 +15,24 @@ struct sse_event {
  * slices are valid only during the call. */
 typedef bool sse_on_event(void *context, const struct sse_event *event);
 
+/* Holds no memory until an event is split over two feeds. */
 struct sse_parser {
-    struct buf line;
-    struct buf data;
-    struct buf event;
-    bool after_cr;
-    bool started; /* the byte order mark was dealt with */
+    struct buf line;   /* the part of a line that earlier feeds brought */
+    struct buf data;   /* data lines of this event, unless lent */
+    struct buf event;  /* its name */
+    struct slice lent; /* its only data line, in the bytes being fed */
+    bool has_data;
+    bool after_cr; /* an LF that follows belongs to the line end before it */
+    bool started;  /* the byte order mark was dealt with */
     bool stopped;
 };
 
+/* Neither a line nor the data of an event may be longer. */
 void sse_init(struct sse_parser *parser, size_t max_event_bytes);
 void sse_release(struct sse_parser *parser);
 
-/* False when stopped by the callback or an event was over the maximum
- * (then buf.failed is set in line or data). */
+/* False, now and ever after, when the callback stopped it or something was
+ * over the maximum. */
 bool sse_feed(struct sse_parser *parser, struct slice bytes,
               sse_on_event *on_event, void *context);
 
