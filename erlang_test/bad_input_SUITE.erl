@@ -46,10 +46,14 @@ init_per_testcase(_Case, Config) ->
 
 %% None of what is wrong reaches the provider, and the next call works.
 end_per_testcase(_Case, Config) ->
-    ?assertEqual([], scripted_provider:requests(bed:provider(Config))),
-    ?assertMatch({ok, #{text := <<"You wrote: hi">>}},
-                 bed:call(Config, {call_with_prompt, simple, <<"hi">>})),
-    ok.
+    bed:must(
+      fun() ->
+              ?assertEqual([], scripted_provider:requests(
+                                 bed:provider(Config))),
+              ?assertMatch({ok, #{text := <<"You wrote: hi">>}},
+                           bed:call(Config,
+                                    {call_with_prompt, simple, <<"hi">>}))
+      end).
 
 %% Every row by a GenServer call: invalid_request with the path.
 each_is_invalid(Config, Rows) ->

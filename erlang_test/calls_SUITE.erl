@@ -589,12 +589,14 @@ sys_messages_do_no_harm(Config) ->
                        State -> true = is_map(State)
                    end,
                    _ = sys:get_status(Pid, 5000),
-                   _ = [catch Sys(Pid) || Sys <- [fun sys:suspend/1,
-                                                  fun sys:resume/1,
-                                                  fun sys:no_debug/1]],
-                   ok
+                   [outcome(fun() -> Sys(Pid) end)
+                    || Sys <- [fun sys:suspend/1, fun sys:resume/1,
+                               fun sys:no_debug/1]]
            end),
     pong = bed:call(Config, ping).
+
+outcome(Fun) ->
+    try Fun() catch Class:Reason -> {Class, Reason} end.
 
 stray_messages_do_no_harm(Config) ->
     Router = bed:node(Config),
@@ -616,16 +618,15 @@ a_stop_does_not_stop_it(Config) ->
     bed:on(bed:caller(Config),
            fun() ->
                    Pid = global:whereis_name(llm_router),
-                   catch gen_server:stop(Pid, normal, 2000),
+                   outcome(fun() -> gen_server:stop(Pid, normal, 2000) end),
                    exit(Pid, shutdown),
                    pong = gen_server:call(Pid, ping)
            end),
-    bed:eventually(fun() -> global_ping(Config) end).
-
-global_ping(Config) ->
-    bed:on(bed:caller(Config),
-           fun() -> pong =:= catch gen_server:call({global, llm_router}, ping)
-           end).
+    Ping = fun() -> gen_server:call({global, llm_router}, ping) end,
+    bed:eventually(fun() ->
+                           pong =:= bed:on(bed:caller(Config),
+                                           fun() -> outcome(Ping) end)
+                   end).
 
 death_of_the_router_breaks_monitors_and_links(Config) ->
     Bed = bed:up(Config, #{}),

@@ -48,12 +48,11 @@ init_per_testcase(_Case, Config) ->
 
 end_per_testcase(_Case, Config) ->
     Provider = bed:provider(Config),
-    bed:eventually(fun() ->
-                           #{in_flight := N} =
-                               scripted_provider:counters(Provider),
-                           N =:= 0
-                   end),
-    ok.
+    bed:must(fun() -> bed:eventually(fun() -> is_idle(Provider) end) end).
+
+is_idle(Provider) ->
+    #{in_flight := N} = scripted_provider:counters(Provider),
+    N =:= 0.
 
 begin_and_hang() ->
     [Head, Role, First | _] = scripted_provider:stream(<<"Hello there">>, #{}),
@@ -321,9 +320,7 @@ what_was_cancelled_is_not_kept(Config) ->
     Rss = router:rss_kib(Router),
     [Round() || _ <- [1, 2, 3]],
     ?assert(settled_fds(Router) =< Fds + 5),
-    Growth = router:rss_kib(Router) - Rss,
-    ct:log("grew by ~b KiB", [Growth]),
-    ?assert(Growth < bed:limit_ms(2048)).
+    bed:has_grown_less(Config, 2048, Rss).
 
 settled_fds(Router) ->
     timer:sleep(300),

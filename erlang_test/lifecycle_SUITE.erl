@@ -44,10 +44,11 @@ init_per_suite(Config) ->
 end_per_suite(Config) ->
     bed:down(Config).
 
+%% A node name of its own for each test's routers.
 init_per_testcase(_Case, Config) ->
     scripted_provider:set_handler(bed:provider(Config),
                                   fun scripted_model:from_document/1),
-    Config.
+    bed:renamed(Config).
 
 dir(Config) ->
     proplists:get_value(priv_dir, Config).
@@ -108,7 +109,7 @@ wrong_configuration_exits_with_1(Config) ->
          ?assertNotEqual(nomatch, string:find(Stderr, Named))
      end || {File, Named} <-
                 [{"/no/such/file", "/no/such/file"},
-                 {dir(Config), dir(Config)},
+                 {"/proc", "/proc"},
                  {file(Config, "{", 8#600), "line 1"},
                  {file(Config, "[]", 8#600), "object"},
                  {file(Config, "{\"nosuch\":{}}", 8#600), "nosuch"},
@@ -244,7 +245,7 @@ a_restarted_epmd_gets_the_name_again(Config) ->
     [Name, Host] = string:split(atom_to_list(bed:node(Config)), "@"),
     Ms = bed:eventually(
            fun() ->
-                   element(1, erl_epmd:port_please(Name, Host)) =:= port
+                   is_tuple(erl_epmd:port_please(Name, Host))
            end),
     ct:log("registered again after ~b ms", [Ms]),
     pong = bed:call(Config1, ping),
@@ -327,7 +328,7 @@ secrets_and_prompts_are_in_no_log_and_no_error(Config) ->
     Answers = [bed:call(Config1, {call_with_prompt, simple, Secret})
                || _ <- Handlers]
         ++ [bed:call(Config1, {generate_task, Secret, #{Option => Secret}})
-            || Option <- [timeout, colour, model, request_id]]
+            || Option <- [timeout, colour, model]]
         ++ [bed:call(Config1, {parse_prd, Secret, Secret})],
     Stranger = raw_peer:dial(bed:node(Config)),
     {refused, _} = raw_peer:handshake(Stranger, #{cookie => "no"}),
@@ -394,7 +395,7 @@ a_second_termination_ends_at_once(Config) ->
     router:signal(bed:router(Config1), "TERM"),
     {exited, _} = router:await_exit(bed:router(Config1), 5000),
     ?assert(bed:now_ms() - Start < bed:limit_ms(1500)),
-    answer().
+    ?assertNotMatch({ok, _}, answer()).
 
 an_idle_router_ends_at_once(Config) ->
     Config1 = bed:start_router(Config, #{}),

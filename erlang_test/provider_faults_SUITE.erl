@@ -111,7 +111,8 @@ init_per_testcase(Case, Config) ->
 end_per_testcase(_Case, Config) ->
     case bed:stop_router(Config) of
         {exited, 0} -> ok;
-        none -> ok
+        none -> ok;
+        Other -> {fail, Other}
     end.
 
 router_with(Config, Env) ->
@@ -172,13 +173,10 @@ an_endless_stream_is_too_large(Config) ->
     stays_small(Config, [sse([Role, {repeat, infinity, [Delta]}])]).
 
 stays_small(Config, Handler) ->
-    Router = bed:router(Config),
-    Before = router:rss_kib(Router),
+    Before = router:rss_kib(bed:router(Config)),
     {_, _, Ms} = fails(Config, Handler, too_large),
     within(0, 10000, Ms),
-    After = router:rss_kib(Router),
-    ct:log("~b KiB before, ~b after", [Before, After]),
-    ?assert(After - Before < bed:limit_ms(16384)).
+    bed:has_grown_less(Config, 16384, Before).
 
 endless_headers_are_an_error(Config) ->
     Line = [<<"x-filler: ">>, binary:copy(<<"y">>, 1000), <<"\r\n">>],
@@ -188,12 +186,11 @@ endless_headers_are_an_error(Config) ->
 
 a_gzip_bomb_is_an_error(Config) ->
     Bomb = zlib:gzip(binary:copy(<<"{\"choices\":[]}">>, 10 * 1024 * 1024)),
-    Router = bed:router(Config),
-    Before = router:rss_kib(Router),
+    Before = router:rss_kib(bed:router(Config)),
     fails(Config, [[{header, <<"content-encoding">>, <<"gzip">>},
                     {header, <<"content-type">>, <<"application/json">>},
                     {body, Bomb}]], [too_large, bad_response]),
-    ?assert(router:rss_kib(Router) - Before < bed:limit_ms(16384)).
+    bed:has_grown_less(Config, 16384, Before).
 
 %% ------------------------------------------------------------------- time
 
@@ -432,9 +429,11 @@ a_failure_that_passes_is_not_seen_by_the_caller(Config) ->
     Good = scripted_provider:answer(<<"Hello">>),
     Cut = sse(lists:sublist(events(<<"Hello out there">>), 2) ++ [close]),
     [begin
-         {Response, Requests} = succeeds(Config, [Bad, Good]),
-         ?assertMatch(#{text := <<"Hello">>, attempts := 2}, Response),
-         ?assertEqual(2, length(Requests))
+         {#{text := <<"Hello">>, attempts := Attempts}, Requests} =
+             succeeds(Config, [Bad, Good]),
+         ?assertEqual(2, length(Requests)),
+         %% A kept connection that was closed meanwhile is no failed attempt.
+         ?assert(Attempts =:= 2 orelse Bad =:= [reset] orelse Bad =:= [close])
      end || Bad <- [scripted_provider:error(503, busy, <<"busy">>, soon()),
                     scripted_provider:error(429, busy, <<"busy">>, soon()),
                     Cut, [reset], [close],
@@ -645,13 +644,15 @@ valid() ->
 certificate(Config, Name, Validity) ->
     AltName = #'Extension'{extnID = ?'id-ce-subjectAltName',
                            extnValue = [Name], critical = false},
+    Key = [{key, {namedCurve, secp256r1}}, {digest, sha256}],
     #{server_config := Tls, client_config := Client} =
         public_key:pkix_test_data(
-          #{server_chain => #{root => [{validity, valid()}],
+          #{server_chain => #{root => [{validity, valid()} | Key],
                               intermediates => [],
                               peer => [{extensions, [AltName]},
-                                       {validity, Validity}]},
-            client_chain => #{root => [], intermediates => [], peer => []}}),
+                                       {validity, Validity} | Key]},
+            client_chain => #{root => Key, intermediates => [],
+                              peer => Key}}),
     File = filename:join(proplists:get_value(priv_dir, Config),
                          integer_to_list(erlang:unique_integer([positive]))
                          ++ ".pem"),

@@ -30,7 +30,10 @@ the_elixir_examples_run(Config) ->
     ?assertNotEqual([], Blocks),
     Script = filename:join(proplists:get_value(priv_dir, Config), "readme.exs"),
     Preamble = ["true = Node.connect(:\"", Router, "\")\n"
-                ":global.sync()\n"],
+                "Enum.find(1..100, fn _ ->\n"
+                "  Process.sleep(50)\n"
+                "  is_pid(:global.whereis_name(:llm_router))\n"
+                "end)\n"],
     ok = file:write_file(Script, [Preamble | [[B, "\n"] || B <- Blocks]]),
     {Status, Output} = bed:elixir(Config, Script, []),
     ct:log("~ts", [Output]),

@@ -6,13 +6,18 @@
 
 #include "llm_router/base/mem.h"
 
-enum { FIRST_BLOCK = 1024, LARGEST_BLOCK = 64 * 1024 };
-
 struct arena_block {
     struct arena_block *older;
     size_t size; /* of bytes */
     size_t used;
     alignas(max_align_t) char bytes[];
+};
+
+/* With its header the first block is 1 KiB: the largest that glibc's malloc
+ * serves from its per-thread cache. */
+enum {
+    FIRST_BLOCK = 1024 - sizeof(struct arena_block),
+    LARGEST_BLOCK = 64 * 1024,
 };
 
 void arena_init(struct arena *arena, size_t first_block)

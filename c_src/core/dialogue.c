@@ -387,7 +387,7 @@ static enum dialogue_step answer_task(struct dialogue *d,
 {
     if (list->count == 0) {
         error_at(err, ERR_INVALID_OUTPUT, d->tasks->shape.member,
-                 "is missing: the list is empty");
+                 "the list is empty");
         return repair_fault(d, answer, err);
     }
     if (list->count > 1)

@@ -1,5 +1,6 @@
 #include <stdio.h>
 
+#include "llm_router/base/utf8.h"
 #include "schema_internal.h"
 
 enum {
@@ -76,6 +77,7 @@ bool schema_in(struct error *err, struct slice parent)
 {
     char name[ERROR_PATH_MAX];
 
+    parent = utf8_cut(parent, sizeof(name) - 1);
     snprintf(name, sizeof(name), "%.*s", SLICE_ARG(parent));
     return error_in(err, name);
 }
@@ -369,7 +371,7 @@ static bool may_be(const struct jv *schema, const char *type)
 
 static bool is_strict(const struct jv *schema, unsigned depth)
 {
-    if (schema->type != JV_OBJECT || depth > STRICT_DEPTH)
+    if (schema->type != JV_OBJECT || depth == STRICT_DEPTH)
         return false;
     if (jv_find(schema, "$ref"))
         return schema->as.object.count == 1;

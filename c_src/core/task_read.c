@@ -109,7 +109,7 @@ bool tasks_read(struct arena *arena, struct slice text,
                         "the answer ends before its first element does");
     if (!found)
         return error_at(err, ERR_INVALID_OUTPUT, shape->member,
-                        answer ? "is missing: there is no such list"
-                               : "is missing: the answer holds no JSON");
+                        answer ? "the answer holds no such list"
+                               : "the answer holds no JSON");
     return true;
 }

@@ -15,6 +15,7 @@
 enum {
     ASK_AGAIN_MS = 1000,
     CHECK_MS = 5000,
+    SUSPECT_MS = 50, /* whatever the number of suspicious signals */
     REPLY_TIMEOUT_MS = 5000,
 };
 
@@ -228,6 +229,8 @@ void global_peer_down(struct peer *peer)
 
 void global_suspect(struct node *node)
 {
+    uint64_t soon = loop_now_ms(node->loop) + SUSPECT_MS;
+
     if (node->releasing)
         return;
     LIST_EACH(link, &node->peer_list)
@@ -235,8 +238,9 @@ void global_suspect(struct node *node)
         struct peer *peer = LIST_ENTRY(link, struct peer, link);
 
         if (peer->state == PEER_UP && peer->visible &&
-            peer->global.request == GLOBAL_NONE)
-            ask(peer, GLOBAL_WHEREIS);
+            peer->global.request == GLOBAL_NONE &&
+            peer->global.timer.due_ms > soon)
+            wait_ms(peer, SUSPECT_MS);
     }
 }
 

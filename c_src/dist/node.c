@@ -118,7 +118,8 @@ static void redial_later(struct peer *peer)
     loop_timer_start(peer->node->loop, &peer->timer, pause, dial, peer);
 }
 
-static void rest(struct peer *peer)
+/* An idle peer is dialled again, or no longer needed. */
+static void peer_settle(struct peer *peer)
 {
     if (peer->state != PEER_IDLE)
         return;
@@ -137,7 +138,7 @@ static void dial_failed(struct peer *peer, const char *why)
     peer->queued = 0;
     buf_shrink(&peer->queue, 0);
     peer_move(peer, PEER_IDLE);
-    rest(peer);
+    peer_settle(peer);
 }
 
 static void on_awaited_long(void *context)
@@ -308,7 +309,7 @@ static void on_closed(void *context, struct connection *connection)
         log_line(LOG_INFO, "dist", "peer=%.*s connection closed: %s",
                  SLICE_ARG(peer->name), connection->reason);
         peer_lost(peer);
-        rest(peer);
+        peer_settle(peer);
         return;
     }
     peer->connection = NULL;
@@ -355,7 +356,7 @@ static bool send_later(struct node *node, struct slice name, struct slice pid,
     start = frame_begin(&peer->queue);
     put_message(&peer->queue, pid, payload);
     if (!frame_end(&peer->queue, start)) {
-        rest(peer);
+        peer_settle(peer);
         return false;
     }
     peer->queued++;

@@ -5,7 +5,7 @@
 #include "llm_router/term/writer.h"
 
 enum {
-    MONITORS_MAX = 1 << 20, /* of one peer */
+    MONITORS_MAX = 1 << 17, /* of one peer: a waiting call has one */
     HEAD_MAX = 4096,        /* of a refused message: its caller and tag */
 };
 
@@ -376,15 +376,12 @@ static void on_link(struct peer *peer, const struct control *control)
 static void on_unlink(struct peer *peer, const struct control *control)
 {
     struct buf *out = peer_send_begin(peer);
-    struct call *call;
 
-    if (out) {
-        control_put_unlink_ack(out, term_raw(control->id),
-                               term_raw(control->to), term_raw(control->from));
-        peer_send_end(peer);
-    }
-    if (target_of(peer->node, control->to, &call) == TARGET_SERVICE)
-        global_suspect(peer->node);
+    if (!out)
+        return;
+    control_put_unlink_ack(out, term_raw(control->id), term_raw(control->to),
+                           term_raw(control->from));
+    peer_send_end(peer);
 }
 
 /* The service traps exits. `global` kills who loses a name conflict. */

@@ -10,7 +10,7 @@
 #include "llm_router/base/mem.h"
 #include "llm_router/term/writer.h"
 
-enum { CALLS_MAX = 1 << 20 }; /* of one node */
+enum { CALLS_MAX = 1 << 17 }; /* at once */
 
 enum call_form {
     CALL_ERPC,  /* a process that exits with {Res, return, Value} */

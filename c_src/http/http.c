@@ -1,10 +1,33 @@
 #include "http_internal.h"
 
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "llm_router/base/mem.h"
 
 static void end_of_turn(void *context);
+
+static void free_poll(uv_handle_t *poll)
+{
+    mem_free(poll);
+}
+
+static void open_set(struct http *http)
+{
+    http->set = epoll_create1(EPOLL_CLOEXEC);
+    http->poll = mem_alloc(sizeof(*http->poll));
+    http->poll->data = http;
+    uv_poll_init(&http->loop->uv, http->poll, http->set);
+    uv_poll_start(http->poll, UV_READABLE, sockets_ready);
+}
+
+static void close_set(struct http *http)
+{
+    uv_poll_stop(http->poll);
+    uv_close((uv_handle_t *)http->poll, free_poll);
+    close(http->set);
+}
 
 struct http *http_new(struct loop *loop, const struct http_options *options)
 {
@@ -24,6 +47,7 @@ struct http *http_new(struct loop *loop, const struct http_options *options)
     http->lane_count = LANES_MAX;
     if (most > 0 && most / LANE_FULL < LANES_MAX)
         http->lane_count = most < LANE_FULL ? 1 : most / LANE_FULL;
+    open_set(http);
     http->share = curl_share_init();
     curl_share_setopt(http->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
     curl_share_setopt(http->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
@@ -62,6 +86,7 @@ void http_free(struct http *http)
     loop_task_cancel(&http->task);
     loop_timer_stop(&http->again);
     sockets_release(http);
+    close_set(http);
     origins_release(http);
     trust_release(&http->trust);
     curl_global_cleanup();

@@ -1,6 +1,7 @@
 #include "http_internal.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "llm_router/base/mem.h"
@@ -10,14 +11,13 @@
  * pool stays watched for reading, so that its next transfer costs no system
  * call; it is let go when the server closes it or curl does. */
 struct socket {
-    uv_poll_t poll;
     struct list link; /* in http->changed */
     struct http *http;
     struct lane *lane;
     curl_socket_t descriptor;
-    int wanted;  /* UV_READABLE, UV_WRITABLE; 0: in curl's pool */
-    int watched; /* what uv_poll_start was told */
-    bool opened; /* by socket_open: its end is told by socket_close */
+    uint32_t wanted;  /* EPOLLIN, EPOLLOUT; 0: in curl's pool */
+    uint32_t watched; /* what the set was told; 0: not in it */
+    bool opened;      /* by socket_open: its end is told by socket_close */
 };
 
 static struct socket *find_socket(struct http *http, curl_socket_t descriptor)
@@ -46,11 +46,6 @@ static struct socket *add_socket(struct lane *lane, curl_socket_t descriptor)
     struct http *http = lane->http;
     struct socket *socket = mem_alloc(sizeof(*socket));
 
-    if (uv_poll_init_socket(&http->loop->uv, &socket->poll, descriptor) != 0) {
-        mem_free(socket);
-        return NULL;
-    }
-    socket->poll.data = socket;
     list_init(&socket->link);
     socket->http = http;
     socket->lane = lane;
@@ -60,12 +55,7 @@ static struct socket *add_socket(struct lane *lane, curl_socket_t descriptor)
     return socket;
 }
 
-static void free_socket(uv_handle_t *poll)
-{
-    mem_free(poll->data);
-}
-
-/* libuv must let go before the descriptor is closed. */
+/* Before the descriptor is closed; closing takes it out of the set. */
 static void forget_socket(struct socket *socket)
 {
     if (socket->opened) {
@@ -74,8 +64,7 @@ static void forget_socket(struct socket *socket)
     }
     list_remove(&socket->link);
     socket->http->sockets[socket->descriptor] = NULL;
-    uv_poll_stop(&socket->poll);
-    uv_close((uv_handle_t *)&socket->poll, free_socket);
+    mem_free(socket);
 }
 
 curl_socket_t socket_open(void *context, curlsocktype purpose,
@@ -91,10 +80,6 @@ curl_socket_t socket_open(void *context, curlsocktype purpose,
     if (descriptor < 0)
         return CURL_SOCKET_BAD;
     opened = add_socket(transfer->lane, descriptor);
-    if (!opened) {
-        close(descriptor);
-        return CURL_SOCKET_BAD;
-    }
     opened->opened = true;
     transfer->lane->connections++;
     http->connections++;
@@ -134,28 +119,59 @@ static void act(struct lane *lane, curl_socket_t descriptor, int events)
             end_transfer(message->easy_handle, message->data.result);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void watch(struct socket *socket, uint32_t events)
 {
-    struct socket *socket = poll->data;
-    int bits = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
-               (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
+    struct epoll_event event = {.events = events,
+                                .data.fd = socket->descriptor};
+    int action = events == 0            ? EPOLL_CTL_DEL
+                 : socket->watched == 0 ? EPOLL_CTL_ADD
+                                        : EPOLL_CTL_MOD;
 
-    if (status < 0) { /* libuv has stopped watching */
-        bits = CURL_CSELECT_ERR;
-        socket->watched = 0;
-    } else if (socket->wanted == 0) {
+    if (epoll_ctl(socket->http->set, action, socket->descriptor, &event) == 0)
+        socket->watched = events;
+}
+
+static void change_later(struct socket *socket)
+{
+    if (!list_is_empty(&socket->link))
+        return;
+    list_append(&socket->http->changed, &socket->link);
+    http_wake(socket->http);
+}
+
+static void on_ready(struct socket *socket, uint32_t events)
+{
+    int bits = (events & EPOLLIN ? CURL_CSELECT_IN : 0) |
+               (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+               (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+
+    if (socket->wanted == 0) {
         /* The server closed it. curl sees that when it looks for a
          * connection; until then the event would come again and again. */
-        uv_poll_stop(&socket->poll);
-        socket->watched = 0;
-    }
-    if (socket->wanted == 0)
+        watch(socket, 0);
         return;
-    if (socket->watched != socket->wanted && list_is_empty(&socket->link)) {
-        list_append(&socket->http->changed, &socket->link);
-        http_wake(socket->http);
     }
+    if (socket->watched != socket->wanted)
+        change_later(socket);
     act(socket->lane, socket->descriptor, bits);
+}
+
+/* Some of what is ready: the rest is still ready in the next turn, and others
+ * get theirs in between. */
+void sockets_ready(uv_poll_t *poll, int status, int unused)
+{
+    struct http *http = poll->data;
+    struct epoll_event ready[READY_PER_TURN];
+    int count = epoll_wait(http->set, ready, READY_PER_TURN, 0);
+
+    (void)status;
+    (void)unused;
+    for (int i = 0; i < count; i++) {
+        struct socket *socket = find_socket(http, ready[i].data.fd);
+
+        if (socket)
+            on_ready(socket, ready[i].events);
+    }
 }
 
 static int on_interest(CURL *easy, curl_socket_t descriptor, int what,
@@ -174,16 +190,11 @@ static int on_interest(CURL *easy, curl_socket_t descriptor, int what,
     }
     if (!socket)
         socket = add_socket(lane, descriptor);
-    if (!socket)
-        return -1;
     socket->wanted = what == CURL_POLL_REMOVE
                          ? 0
-                         : (what & CURL_POLL_IN ? UV_READABLE : 0) |
-                               (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
-    if (list_is_empty(&socket->link)) {
-        list_append(&lane->http->changed, &socket->link);
-        http_wake(lane->http);
-    }
+                         : (what & CURL_POLL_IN ? EPOLLIN : 0) |
+                               (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+    change_later(socket);
     return 0;
 }
 
@@ -192,15 +203,13 @@ void sockets_apply(struct http *http)
     while (!list_is_empty(&http->changed)) {
         struct socket *socket =
             LIST_ENTRY(http->changed.next, struct socket, link);
-        int events = socket->wanted;
+        uint32_t events = socket->wanted;
 
         list_remove(&socket->link);
         if (events == 0 && socket->watched != 0)
-            events = UV_READABLE;
-        if (events == socket->watched)
-            continue;
-        if (uv_poll_start(&socket->poll, events, on_poll) == 0)
-            socket->watched = events;
+            events = EPOLLIN;
+        if (events != socket->watched)
+            watch(socket, events);
     }
 }
 

@@ -15,6 +15,9 @@ struct slice json_text(struct arena *arena, struct slice raw, bool cut);
  * quote, backslash or control character. */
 size_t json_plain_run(struct slice text);
 
+/* The same, ASCII only: what such a run and a quote behind it make is clean. */
+size_t json_ascii_run(struct slice text);
+
 /* Sorts by key, members of one key by their place in the object. */
 void json_sort_members(const struct jv_member **members, size_t count);
 

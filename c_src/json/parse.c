@@ -12,9 +12,10 @@ const struct jv_limits JV_DEFAULT_LIMITS = {
 };
 
 enum {
-    END = -1,         /* what peek gives behind the last byte */
-    FEW_MEMBERS = 32, /* up to here comparing all pairs of keys is cheaper */
-    NUMBER_SIZE = 64, /* longer numbers are copied to the arena */
+    END = -1,            /* what peek gives behind the last byte */
+    FEW_MEMBERS = 32,    /* up to here comparing all pairs of keys is cheaper */
+    NUMBER_SIZE = 64,    /* longer numbers are copied to the arena */
+    PENDING_SIZE = 1024, /* enough for one chunk of a stream */
 };
 
 struct parser {
@@ -103,8 +104,15 @@ static enum step step_on(struct parser *p, char close)
 static bool parse_string(struct parser *p, struct slice *text, bool *closed)
 {
     const char *from = p->at + 1;
-    const char *at = from;
+    const char *at =
+        from + json_ascii_run(slice_make(from, (size_t)(p->end - from)));
 
+    if (at < p->end && *at == '"') {
+        *closed = true;
+        p->at = at + 1;
+        *text = slice_make(from, (size_t)(at - from));
+        return true;
+    }
     while (at < p->end) {
         at += json_plain_run(slice_make(at, (size_t)(p->end - at)));
         if (at == p->end || *at == '"')
@@ -437,6 +445,7 @@ bool jv_parse(struct arena *arena, struct slice text, unsigned flags,
         return error_set(err, ERR_TOO_LARGE, "JSON: %zu bytes, limit %zu",
                          text.size, limits->max_bytes);
     buf_init(&p.pending, sizeof(struct jv_member) * limits->max_values);
+    buf_reserve(&p.pending, PENDING_SIZE);
     *value = arena_alloc(arena, sizeof(**value));
     parsed = parse_document(&p, used, *value);
     buf_release(&p.pending);

@@ -29,6 +29,26 @@ static bool is_plain(char c)
     return (unsigned char)c >= 0x20 && c != '"' && c != '\\';
 }
 
+size_t json_ascii_run(struct slice text)
+{
+    const uint64_t high = 0x8080808080808080u;
+    size_t at = 0;
+
+    while (text.size - at >= 8) {
+        uint64_t word;
+
+        memcpy(&word, text.data + at, sizeof(word));
+        if ((word & high) | bytes_below(word, 0x20) | bytes_equal(word, '"') |
+            bytes_equal(word, '\\'))
+            break;
+        at += 8;
+    }
+    while (at < text.size && is_plain(text.data[at]) &&
+           (unsigned char)text.data[at] < 0x80)
+        at++;
+    return at;
+}
+
 size_t json_plain_run(struct slice text)
 {
     size_t at = 0;

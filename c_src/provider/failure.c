@@ -1,7 +1,4 @@
-#include "llm_router/base/utf8.h"
 #include "provider/dialects_internal.h"
-
-enum { MESSAGE_MAX = 160 /* bytes of the provider's words that are kept */ };
 
 enum advice {
     RETRY = 1, /* the same candidate may do better soon */
@@ -9,139 +6,182 @@ enum advice {
     BENCH = 4, /* the key is no good for now */
 };
 
-struct rule {
-    int status;       /* 0: any */
-    const char *name; /* of error.code or error.type; NULL: any */
-    enum error_code code;
+struct kind {
+    enum error_code error;
     unsigned advice;
 };
 
-/* First match wins. Names first: a 429 may mean "slow down" or "no credit",
- * and a 400 may be a prompt that is too long. */
-static const struct rule rules[] = {
-    {0, "insufficient_quota", ERR_QUOTA_EXCEEDED, NEXT | BENCH},
-    {0, "credit_balance_exhausted", ERR_QUOTA_EXCEEDED, NEXT | BENCH},
-    {0, "enforced_spend_limit_reached", ERR_QUOTA_EXCEEDED, NEXT | BENCH},
-    {0, "billing_hard_limit_reached", ERR_QUOTA_EXCEEDED, NEXT | BENCH},
-    {0, "billing_not_active", ERR_QUOTA_EXCEEDED, NEXT | BENCH},
-    {0, "context_length_exceeded", ERR_TOO_LARGE, NEXT},
-    {0, "exceed_context_size_error", ERR_TOO_LARGE, NEXT}, /* llama.cpp */
-    {0, "content_filter", ERR_CONTENT_FILTERED, 0},        /* Azure */
-    {0, "content_policy_violation", ERR_CONTENT_FILTERED, 0},
-    {0, "rate_limit_exceeded", ERR_RATE_LIMITED, RETRY | NEXT},
-    {0, "rate_limit_error", ERR_RATE_LIMITED, RETRY | NEXT},
-    {400, NULL, ERR_PROVIDER_ERROR, 0},
-    {401, NULL, ERR_UNAUTHORIZED, NEXT | BENCH},
-    {402, NULL, ERR_QUOTA_EXCEEDED, NEXT | BENCH},
-    {403, NULL, ERR_UNAUTHORIZED, NEXT | BENCH},
-    {404, NULL, ERR_NO_ROUTE, NEXT},
-    {408, NULL, ERR_TIMEOUT, RETRY | NEXT},
-    {409, NULL, ERR_PROVIDER_ERROR, RETRY | NEXT},
-    {413, NULL, ERR_TOO_LARGE, NEXT},
-    {422, NULL, ERR_PROVIDER_ERROR, 0},
-    {429, NULL, ERR_RATE_LIMITED, RETRY | NEXT},
+/* Words that say more than the status, in error.code or error.type. */
+static const struct {
+    const char *word;
+    struct kind kind;
+} words[] = {
+    {"insufficient_quota", {ERR_QUOTA_EXCEEDED, NEXT | BENCH}},
+    {"credit_balance_exhausted", {ERR_QUOTA_EXCEEDED, NEXT | BENCH}},
+    {"enforced_spend_limit_reached", {ERR_QUOTA_EXCEEDED, NEXT | BENCH}},
+    {"billing_hard_limit_reached", {ERR_QUOTA_EXCEEDED, NEXT | BENCH}},
+    {"billing_not_active", {ERR_QUOTA_EXCEEDED, NEXT | BENCH}},
+    {"billing_error", {ERR_QUOTA_EXCEEDED, NEXT | BENCH}},
+    {"invalid_api_key", {ERR_UNAUTHORIZED, NEXT | BENCH}},
+    {"account_deactivated", {ERR_UNAUTHORIZED, NEXT | BENCH}},
+    {"context_length_exceeded", {ERR_TOO_LARGE, NEXT}},
+    {"exceed_context_size_error", {ERR_TOO_LARGE, NEXT}},
+    {"content_filter", {ERR_CONTENT_FILTERED, 0}},
+    {"content_policy_violation", {ERR_CONTENT_FILTERED, 0}},
+    {"model_not_found", {ERR_NO_ROUTE, NEXT}},
 };
 
-static bool matches(const struct rule *rule, int status, struct slice code,
-                    struct slice type)
+/* Ranges, because vendors make up their own; the first that fits counts. */
+static const struct {
+    int first, last;
+    struct kind kind;
+} statuses[] = {
+    {300, 399, {ERR_PROVIDER_ERROR, NEXT}},
+    {400, 400, {ERR_PROVIDER_ERROR, 0}},
+    {401, 401, {ERR_UNAUTHORIZED, NEXT | BENCH}},
+    {402, 402, {ERR_QUOTA_EXCEEDED, NEXT | BENCH}},
+    {403, 403, {ERR_UNAUTHORIZED, NEXT | BENCH}},
+    {404, 404, {ERR_NO_ROUTE, NEXT}},
+    {408, 408, {ERR_TIMEOUT, RETRY | NEXT}},
+    {409, 409, {ERR_PROVIDER_ERROR, RETRY | NEXT}},
+    {413, 413, {ERR_TOO_LARGE, NEXT}},
+    {422, 422, {ERR_PROVIDER_ERROR, 0}},
+    {429, 429, {ERR_RATE_LIMITED, RETRY | NEXT}},
+    {400, 499, {ERR_PROVIDER_ERROR, NEXT}},
+    {500, 599, {ERR_PROVIDER_ERROR, RETRY | NEXT}},
+};
+
+/* For an error inside an answer with a good status: the status that the same
+ * error has when it comes alone. */
+static const struct {
+    const char *word;
+    int status;
+} statuses_of_words[] = {
+    {"invalid_request_error", 400}, {"BadRequestError", 400},
+    {"authentication_error", 401},  {"permission_error", 403},
+    {"not_found_error", 404},       {"NotFoundError", 404},
+    {"rate_limit_exceeded", 429},   {"rate_limit_error", 429},
+};
+
+enum { STATUS_UNKNOWN_ERROR = 500 };
+
+static bool names(const struct fault *fault, const char *word)
 {
-    if (rule->status != 0 && rule->status != status)
-        return false;
-    return !rule->name || slice_is(code, rule->name) ||
-           slice_is(type, rule->name);
+    return slice_is(fault->code, word) || slice_is(fault->type, word);
 }
 
-static struct rule find_rule(int status, struct slice code, struct slice type)
+static int effective_status(const struct fault *fault)
 {
-    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
-        if (matches(&rules[i], status, code, type))
-            return rules[i];
-    if (status >= 300 && status < 500) /* redirects are not followed */
-        return (struct rule){status, NULL, ERR_PROVIDER_ERROR, NEXT};
-    /* 5xx, and an error object inside a 200 */
-    return (struct rule){status, NULL, ERR_PROVIDER_ERROR, RETRY | NEXT};
+    if (fault->status >= 300)
+        return fault->status;
+    if (fault->number >= 400 && fault->number <= 599)
+        return (int)fault->number;
+    for (size_t i = 0;
+         i < sizeof(statuses_of_words) / sizeof(statuses_of_words[0]); i++)
+        if (names(fault, statuses_of_words[i].word))
+            return statuses_of_words[i].status;
+    return STATUS_UNKNOWN_ERROR;
 }
 
-static bool is_key_character(char c)
+static struct kind classify(const struct fault *fault)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '*' ||
-           c == '.';
+    int status = effective_status(fault);
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (names(fault, words[i].word))
+            return words[i].kind;
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+        if (status >= statuses[i].first && status <= statuses[i].last)
+            return statuses[i].kind;
+    return (struct kind){ERR_BAD_RESPONSE, RETRY | NEXT};
 }
 
-/* Bytes at the front of `text` that are the key, or look like one: providers
- * quote it, whole or with stars in the middle ("Incorrect API key: sk-ab**").
- */
-static size_t key_size(struct slice text, struct slice api_key)
+static void set_message(struct error *err, enum error_code code,
+                        const struct fault *fault)
 {
-    size_t size = 0;
+    char said[ERROR_MESSAGE_MAX];
 
-    if (api_key.size > 0 && text.size >= api_key.size &&
-        !memcmp(text.data, api_key.data, api_key.size))
-        return api_key.size;
-    if (!slice_starts_with(text, "sk-"))
-        return 0;
-    while (size < text.size && is_key_character(text.data[size]))
-        size++;
-    return size;
+    redact(fault->message, fault->api_key, said, sizeof(said));
+    if (said[0] != '\0')
+        error_set(err, code, "the provider said %d: %s", fault->status, said);
+    else if (fault->status >= 300 && fault->status <= 399)
+        error_set(err, code, "the provider said %d: redirects are not followed",
+                  fault->status);
+    else
+        error_set(err, code, "the provider said %d", fault->status);
 }
 
-static struct slice hide_keys(struct slice text, struct slice api_key,
-                              char *out, size_t room)
+void failure_from_fault(struct provider_failure *failure,
+                        const struct fault *fault)
 {
-    size_t size = 0;
-
-    while (text.size > 0 && size + 4 < room) {
-        size_t key = key_size(text, api_key);
-
-        if (key > 0) {
-            memcpy(out + size, "***", 3);
-            size += 3;
-        } else {
-            key = 1;
-            out[size++] =
-                text.data[0] >= 0 && text.data[0] < ' ' ? ' ' : text.data[0];
-        }
-        text = slice_make(text.data + key, text.size - key);
-    }
-    return utf8_cut(slice_make(out, size), size);
-}
-
-void classify(int status, struct slice code, struct slice type,
-              struct slice message, struct slice api_key,
-              struct provider_failure *failure)
-{
-    struct rule rule = find_rule(status, code, type);
-    char words[MESSAGE_MAX];
-    struct slice shown = hide_keys(message, api_key, words, sizeof(words));
+    struct kind kind = classify(fault);
 
     *failure = (struct provider_failure){
-        .retry = {.retryable = (rule.advice & RETRY) != 0,
-                  .retry_after_ms = -1},
-        .try_next = (rule.advice & NEXT) != 0,
-        .bench_key = (rule.advice & BENCH) != 0,
+        .retry = fault->advice,
+        .try_next = (kind.advice & NEXT) != 0,
+        .bench_key = (kind.advice & BENCH) != 0,
     };
-    if (shown.size > 0)
-        error_set(&failure->error, rule.code, "the provider said %d: %.*s",
-                  status, SLICE_ARG(shown));
-    else
-        error_set(&failure->error, rule.code, "the provider said %d", status);
+    failure->retry.retryable = (kind.advice & RETRY) != 0;
+    /* No credit stays no credit, whatever the header says. */
+    if (kind.error == ERR_QUOTA_EXCEEDED)
+        failure->retry.should_retry_said = false;
+    set_message(&failure->error, kind.error, fault);
+    failure->error.http_status = fault->status;
+    failure->error.retry_after_ms = fault->advice.retry_after_ms;
+}
+
+void failure_bad_response(struct provider_failure *failure, int status,
+                          const char *reason)
+{
+    *failure = (struct provider_failure){
+        .retry = {.retryable = true, .retry_after_ms = -1},
+        .try_next = true,
+    };
+    error_set(&failure->error, ERR_BAD_RESPONSE, "%s", reason);
     failure->error.http_status = status;
 }
 
-void read_retry_headers(const struct provider_headers *headers, int64_t now_s,
-                        struct failure *retry)
+struct failure failure_advice(const struct provider_headers *headers,
+                              int64_t now_s)
 {
-    struct slice say = headers->find(headers->context, "x-should-retry");
+    struct slice should = headers->find(headers->context, "x-should-retry");
+    bool yes = slice_is_nocase(should, "true");
+    struct failure advice = {
+        .should_retry_said = yes || slice_is_nocase(should, "false"),
+        .should_retry = yes,
+    };
     struct slice ms = headers->find(headers->context, "retry-after-ms");
     struct slice after = headers->find(headers->context, "retry-after");
 
-    *retry = (struct failure){.retry_after_ms = -1};
-    retry->should_retry_said =
-        slice_is_nocase(say, "true") || slice_is_nocase(say, "false");
-    retry->should_retry = slice_is_nocase(say, "true");
-    if (slice_to_int64(slice_trim(ms), &retry->retry_after_ms) &&
-        retry->retry_after_ms >= 0)
-        return;
-    retry->retry_after_ms = retry_after_parse(slice_trim(after), now_s);
+    if (slice_to_int64(ms, &advice.retry_after_ms) &&
+        advice.retry_after_ms >= 0)
+        return advice;
+    advice.retry_after_ms =
+        after.size > 0 ? retry_after_parse(after, now_s) : -1;
+    return advice;
+}
+
+static struct slice first_detail(const struct jv *detail)
+{
+    if (jv_is_string(detail))
+        return jv_string(detail);
+    /* FastAPI: a list of faults, each with the input that caused it, which is
+     * why the rest is not quoted. */
+    return jv_string(jv_find(jv_at(detail, 0), "msg"));
+}
+
+void fault_read(struct fault *fault, const struct jv *document)
+{
+    const struct jv *error = jv_find(document, "error");
+    const struct jv *object =
+        error && error->type == JV_OBJECT ? error : document;
+    const struct jv *code = jv_find(object, "code");
+
+    fault->message =
+        jv_string(jv_is_string(error) ? error : jv_find(object, "message"));
+    if (fault->message.size == 0)
+        fault->message = first_detail(jv_find(document, "detail"));
+    fault->code = jv_string(code);
+    fault->type = jv_string(jv_find(object, "type"));
+    fault->number = jv_integer(code, 0);
 }

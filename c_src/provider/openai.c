@@ -1,102 +1,98 @@
-/* OpenAI chat completions, as OpenAI and the many compatible servers speak it
- * (vLLM, llama.cpp, Ollama's /v1, OpenRouter, ...). */
-#include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
+/* OpenAI chat completions: https://api.openai.com/v1/chat/completions and the
+ * many servers that speak the same (vLLM, llama.cpp, Ollama's /v1,
+ * OpenRouter, ...).
+ *
+ * Always asks for a stream, but takes what comes: a stream, a whole answer, an
+ * error in either. Of several choices the first is read. */
 
-#include "llm_router/base/utf8.h"
+#include <math.h>
+
 #include "llm_router/provider/sse.h"
 #include "provider/dialects_internal.h"
 
 enum {
-    BODY_MAX = 64 * 1024 * 1024,
+    REQUEST_BODY_MAX = 64 * 1024 * 1024,
     ERROR_BODY_MAX = 64 * 1024,
-    EVENT_MAX = 8 * 1024 * 1024,
-    MODEL_MAX = 128,
+    EVENT_MAX = PROVIDER_ANSWER_MAX,
+    MODEL_NAME_MAX = 128,
+    /* Tokens above this are a broken counter. */
+    TOKENS_MAX = 1000000000,
 };
 
 /* The request. */
 
-static bool is_openai_itself(const struct endpoint *endpoint)
+/* OpenAI's reasoning models refuse max_tokens, and many compatible servers do
+ * not know its successor. */
+static const char *max_tokens_key(struct slice base_url)
 {
-    return slice_starts_with(endpoint->base_url, "https://api.openai.com");
+    return slice_starts_with(base_url, "https://api.openai.com/")
+               ? "max_completion_tokens"
+               : "max_tokens";
 }
 
-static void put_messages(struct buf *out, const struct chat *chat)
+static void put_messages(struct buf *body, const struct chat *chat)
 {
-    buf_append_text(out, ",\"messages\":[");
+    buf_append_text(body, ",\"messages\":[");
     for (size_t i = 0; i < chat->message_count; i++) {
         const struct message *message = &chat->messages[i];
 
-        buf_printf(out, "%s{\"role\":\"%s\",\"content\":", i > 0 ? "," : "",
-                   role_name(message->role));
-        jv_put_string(out, message->content);
-        buf_append_byte(out, '}');
+        buf_append_text(body, i > 0 ? ",{\"role\":\"" : "{\"role\":\"");
+        buf_append_text(body, role_name(message->role));
+        buf_append_text(body, "\",\"content\":");
+        jv_put_string(body, message->content);
+        buf_append_byte(body, '}');
     }
-    buf_append_byte(out, ']');
+    buf_append_byte(body, ']');
 }
 
-static void put_schema(struct buf *out, const struct chat *chat)
+static void put_schema(struct buf *body, const struct chat *chat)
 {
-    buf_append_text(out, ",\"response_format\":{\"type\":\"json_schema\","
-                         "\"json_schema\":{\"name\":");
-    jv_put_string(out, chat->schema_name);
-    buf_printf(out, ",\"strict\":%s,\"schema\":",
-               chat->schema_strict ? "true" : "false");
-    buf_append_slice(out, chat->schema);
-    buf_append_text(out, "}}");
+    buf_append_text(body, ",\"response_format\":{\"type\":\"json_schema\","
+                          "\"json_schema\":{\"name\":");
+    jv_put_string(body, chat->schema_name);
+    buf_append_text(body, ",\"schema\":");
+    buf_append_slice(body, chat->schema);
+    buf_append_text(body, chat->schema_strict ? ",\"strict\":true}}"
+                                              : ",\"strict\":false}}");
 }
 
-/* OpenAI's reasoning models refuse `max_tokens`, most other servers know only
- * that one. */
-static void put_limits(struct buf *out, const struct endpoint *endpoint,
-                       const struct candidate *candidate,
-                       const struct chat *chat)
-{
-    if (chat->max_tokens > 0)
-        buf_printf(out, ",\"%s\":%lld",
-                   is_openai_itself(endpoint) ? "max_completion_tokens"
-                                              : "max_tokens",
-                   (long long)chat->max_tokens);
-    if (!isnan(chat->temperature) &&
-        (!candidate->entry || candidate->entry->sampling)) {
-        buf_append_text(out, ",\"temperature\":");
-        jv_put_number(out, chat->temperature);
-    }
-}
-
-static void put_body(struct buf *out, const struct endpoint *endpoint,
+static void put_body(struct buf *body, const struct endpoint *endpoint,
                      const struct candidate *candidate, const struct chat *chat)
 {
-    buf_append_text(out, "{\"model\":");
-    jv_put_string(out, candidate->model);
-    put_messages(out, chat);
-    put_limits(out, endpoint, candidate, chat);
-    if (chat->schema.size > 0 &&
-        (!candidate->entry || candidate->entry->json_schema))
-        put_schema(out, chat);
-    buf_append_text(out, ",\"stream\":true,"
-                         "\"stream_options\":{\"include_usage\":true}}");
+    const struct model *known = candidate->entry;
+
+    buf_append_text(body, "{\"model\":");
+    jv_put_string(body, candidate->model);
+    put_messages(body, chat);
+    if (chat->max_tokens > 0)
+        buf_printf(body, ",\"%s\":%lld", max_tokens_key(endpoint->base_url),
+                   (long long)chat->max_tokens);
+    if (!isnan(chat->temperature) && (!known || known->sampling)) {
+        buf_append_text(body, ",\"temperature\":");
+        jv_put_number(body, chat->temperature);
+    }
+    if (chat->schema.size > 0 && (!known || known->json_schema))
+        put_schema(body, chat);
+    buf_append_text(body, ",\"stream\":true,"
+                          "\"stream_options\":{\"include_usage\":true}}");
 }
 
-static bool put_headers(const struct endpoint *endpoint, struct arena *arena,
-                        struct provider_request *request, struct error *err)
+static bool put_headers(struct arena *arena, struct provider_request *request,
+                        const struct endpoint *endpoint, struct error *err)
 {
-    struct slice bearer = slice_of(NULL);
-
-    if (endpoint->api_key.size > 0)
-        bearer =
-            arena_printf(arena, "Bearer %.*s", SLICE_ARG(endpoint->api_key));
-    return request_add_header(arena, request, "Content-Type",
+    return request_add_header(arena, request, "Content-Type: ",
                               SLICE_LITERAL("application/json"), err) &&
            request_add_header(
-               arena, request, "Accept",
-               SLICE_LITERAL("text/event-stream, application/json"), err) &&
-           request_add_header(arena, request, "Authorization", bearer, err) &&
-           request_add_header(arena, request, "OpenAI-Organization",
-                              endpoint->organization, err) &&
-           request_add_header(arena, request, "OpenAI-Project",
-                              endpoint->project, err);
+               arena, request,
+               "Accept: ", SLICE_LITERAL("text/event-stream, application/json"),
+               err) &&
+           request_add_header(arena, request, "Authorization: Bearer ",
+                              endpoint->api_key, err) &&
+           request_add_header(arena, request,
+                              "OpenAI-Organization: ", endpoint->organization,
+                              err) &&
+           request_add_header(arena, request,
+                              "OpenAI-Project: ", endpoint->project, err);
 }
 
 static bool build(const struct endpoint *endpoint,
@@ -105,55 +101,59 @@ static bool build(const struct endpoint *endpoint,
                   struct error *err)
 {
     struct buf body;
+    bool fits;
 
-    *request = (struct provider_request){
-        .url = arena_printf(arena, "%.*s/chat/completions",
-                            SLICE_ARG(endpoint->base_url))
-                   .data,
-    };
-    if (!put_headers(endpoint, arena, request, err))
+    *request = (struct provider_request){.header_count = 0};
+    if (!request_set_url(arena, request, endpoint->base_url,
+                         "/chat/completions", err) ||
+        !put_headers(arena, request, endpoint, err))
         return false;
-    buf_init(&body, BODY_MAX);
+    buf_init(&body, REQUEST_BODY_MAX);
     put_body(&body, endpoint, candidate, chat);
-    if (body.failed) {
-        buf_release(&body);
-        return error_set(err, ERR_TOO_LARGE, "the request is over %d bytes",
-                         BODY_MAX);
-    }
-    request->body = arena_copy(arena, buf_slice(&body));
+    fits = !body.failed;
+    if (fits)
+        request->body = arena_copy(arena, buf_slice(&body));
     buf_release(&body);
-    return true;
+    return fits || error_set(err, ERR_TOO_LARGE, "the request is over %d bytes",
+                             REQUEST_BODY_MAX);
 }
 
 /* The answer. */
 
-enum mode {
-    MODE_UNKNOWN, /* nothing but white space came yet */
-    MODE_STREAM,
-    MODE_WHOLE, /* one JSON document, or an error body */
-};
-
 struct reader {
     struct arena *arena;
-    int status;
-    enum mode mode;
-    bool useful;   /* in the current feed */
-    bool chosen;   /* a first choice was there */
-    bool finished; /* a finish reason was seen: the terminal event */
-    bool done;     /* [DONE] was seen */
-    bool failed;
     struct slice api_key;
-    struct failure retry; /* what the headers said */
+    struct failure advice;
+    int status;
+    enum { UNDECIDED, STREAM, DOCUMENT } form;
+    bool said_stream; /* by its content type */
+    bool finished;    /* a finish reason was seen */
+    bool ended;       /* the rest does not matter */
+    enum finish_reason finish;
+    enum provider_progress progress; /* of this feed */
+    struct provider_failure *failure;
     struct sse_parser sse;
-    struct buf body;
+    struct buf document; /* the whole body, unless a stream */
     struct buf text;
     struct buf refusal;
-    char model[MODEL_MAX];
-    size_t model_size;
-    enum finish_reason finish;
+    struct slice model;
     struct usage usage;
-    struct provider_failure failure;
 };
+
+static bool is_good(const struct reader *reader)
+{
+    return reader->status >= 200 && reader->status <= 299;
+}
+
+/* "text/event-stream; charset=utf-8" */
+static bool is_stream_type(struct slice type)
+{
+    ptrdiff_t end = slice_find(type, SLICE_LITERAL(";"));
+
+    if (end >= 0)
+        type.size = (size_t)end;
+    return slice_is_nocase(slice_trim(type), "text/event-stream");
+}
 
 static struct reader *reader_new(struct arena *arena, int status,
                                  const struct provider_headers *headers,
@@ -162,315 +162,356 @@ static struct reader *reader_new(struct arena *arena, int status,
     struct reader *reader = arena_alloc(arena, sizeof(*reader));
 
     reader->arena = arena;
-    reader->status = status;
     reader->api_key = api_key;
+    reader->advice = failure_advice(headers, now_s);
+    reader->status = status;
+    reader->said_stream =
+        is_stream_type(headers->find(headers->context, "content-type"));
+    reader->form = is_good(reader) ? UNDECIDED : DOCUMENT;
     reader->usage = USAGE_UNKNOWN;
-    read_retry_headers(headers, now_s, &reader->retry);
     sse_init(&reader->sse, EVENT_MAX);
+    buf_init(&reader->document,
+             is_good(reader) ? PROVIDER_ANSWER_MAX : ERROR_BODY_MAX);
     buf_init(&reader->text, PROVIDER_ANSWER_MAX);
     buf_init(&reader->refusal, ERROR_BODY_MAX);
-    buf_init(&reader->body, PROVIDER_ANSWER_MAX);
-    if (status < 200 || status > 299) {
-        reader->mode = MODE_WHOLE;
-        buf_init(&reader->body, ERROR_BODY_MAX);
-    }
     return reader;
 }
 
 static void reader_free(struct reader *reader)
 {
     sse_release(&reader->sse);
-    buf_release(&reader->body);
+    buf_release(&reader->document);
     buf_release(&reader->text);
     buf_release(&reader->refusal);
 }
 
-/* The provider's format was not kept; another attempt may do better. */
-__attribute__((format(printf, 2, 3))) static bool
-fail_format(struct reader *reader, const char *format, ...)
-{
-    char words[ERROR_MESSAGE_MAX];
-    va_list arguments;
+/* Each returns false for `return fail_...(...)`. */
 
-    va_start(arguments, format);
-    vsnprintf(words, sizeof(words), format, arguments);
-    va_end(arguments);
-    reader->failed = true;
-    reader->failure = (struct provider_failure){
-        .retry = {.retryable = true, .retry_after_ms = -1},
-        .try_next = true,
-    };
-    error_set(&reader->failure.error, ERR_BAD_RESPONSE, "%s", words);
-    reader->failure.error.http_status = reader->status;
+static bool fail(struct reader *reader, const struct provider_failure *failure)
+{
+    reader->failure = arena_alloc(reader->arena, sizeof(*failure));
+    *reader->failure = *failure;
     return false;
 }
 
-static void add_retry_headers(struct reader *reader)
+static bool fail_bad(struct reader *reader, const char *reason)
 {
-    bool retryable = reader->failure.retry.retryable;
+    struct provider_failure failure;
 
-    reader->failure.retry = reader->retry;
-    reader->failure.retry.retryable = retryable;
-    reader->failure.error.retry_after_ms = reader->retry.retry_after_ms;
+    failure_bad_response(&failure, reader->status, reason);
+    return fail(reader, &failure);
 }
 
-/* {"error": {...}}, or vLLM's flat {"object": "error", "message": ...}. */
-static const struct jv *find_error(const struct jv *root)
+static bool fail_large(struct reader *reader)
 {
-    const struct jv *error = jv_find(root, "error");
+    struct provider_failure failure = {.retry.retry_after_ms = -1,
+                                       .try_next = true};
 
-    if (error && error->type != JV_NULL)
-        return error;
-    return slice_is(jv_string(jv_find(root, "object")), "error") ? root : NULL;
+    error_set(&failure.error, ERR_TOO_LARGE, "the answer is over %d bytes",
+              PROVIDER_ANSWER_MAX);
+    failure.error.http_status = reader->status;
+    return fail(reader, &failure);
 }
 
-static bool fail_named(struct reader *reader, const struct jv *error)
+static bool fail_told(struct reader *reader, const struct jv *document)
 {
-    struct slice message = jv_is_string(error)
-                               ? jv_string(error)
-                               : jv_string(jv_find(error, "message"));
-
-    reader->failed = true;
-    classify(reader->status, jv_string(jv_find(error, "code")),
-             jv_string(jv_find(error, "type")), message, reader->api_key,
-             &reader->failure);
-    add_retry_headers(reader);
-    return false;
-}
-
-static int64_t count_of(const struct jv *object, const char *key)
-{
-    int64_t count = jv_integer(jv_find(object, key), -1);
-
-    return count < 0 ? -1 : count;
-}
-
-/* The last one seen wins; nonsense becomes unknown. */
-static void take_usage(struct reader *reader, const struct jv *usage)
-{
-    const struct jv *prompt, *completion;
-
-    if (!usage || usage->type != JV_OBJECT)
-        return;
-    prompt = jv_find(usage, "prompt_tokens_details");
-    completion = jv_find(usage, "completion_tokens_details");
-    reader->usage = (struct usage){
-        .input_tokens = count_of(usage, "prompt_tokens"),
-        .output_tokens = count_of(usage, "completion_tokens"),
-        .total_tokens = count_of(usage, "total_tokens"),
-        .cached_tokens = count_of(prompt, "cached_tokens"),
-        .cache_write_tokens = count_of(prompt, "cache_write_tokens"),
-        .reasoning_tokens = count_of(completion, "reasoning_tokens"),
+    struct fault fault = {
+        .status = reader->status,
+        .api_key = reader->api_key,
+        .advice = reader->advice,
     };
+    struct provider_failure failure;
+
+    fault_read(&fault, document);
+    failure_from_fault(&failure, &fault);
+    return fail(reader, &failure);
 }
 
-static void take_model(struct reader *reader, const struct jv *root)
+static void read_model(struct reader *reader, const struct jv *answer)
 {
-    struct slice model = jv_string(jv_find(root, "model"));
+    struct slice model = jv_string(jv_find(answer, "model"));
 
-    if (reader->model_size > 0 || !model_id_is_valid(model))
-        return;
-    model = utf8_cut(model, sizeof(reader->model));
-    memcpy(reader->model, model.data, model.size);
-    reader->model_size = model.size;
+    if (reader->model.size == 0 && model.size <= MODEL_NAME_MAX)
+        reader->model = arena_copy(reader->arena, model);
 }
 
-static const struct {
-    const char *name;
-    enum finish_reason reason;
-} finish_reasons[] = {
-    {"stop", FINISH_STOP},
-    {"length", FINISH_LENGTH},
-    {"tool_calls", FINISH_TOOL_CALLS},
-    {"function_call", FINISH_TOOL_CALLS},
-    {"content_filter", FINISH_CONTENT_FILTER},
-};
-
-/* An unknown reason is an end like any other. */
-static void take_finish(struct reader *reader, const struct jv *choice)
+static int64_t read_tokens(const struct jv *counts, const char *key)
 {
-    struct slice name = jv_string(jv_find(choice, "finish_reason"));
+    int64_t tokens = jv_integer(jv_find(counts, key), -1);
 
-    if (name.size == 0)
+    return tokens >= 0 && tokens <= TOKENS_MAX ? tokens : -1;
+}
+
+/* A part cannot be more than its whole. */
+static int64_t read_part(const struct jv *counts, const char *key,
+                         int64_t whole)
+{
+    int64_t tokens = read_tokens(counts, key);
+
+    return tokens <= whole ? tokens : -1;
+}
+
+/* Optional, and the last one seen counts. */
+static void read_usage(struct reader *reader, const struct jv *counts)
+{
+    const struct jv *input, *output;
+    struct usage usage;
+
+    if (!counts || counts->type != JV_OBJECT)
         return;
+    input = jv_find(counts, "prompt_tokens_details");
+    output = jv_find(counts, "completion_tokens_details");
+    usage.input_tokens = read_tokens(counts, "prompt_tokens");
+    usage.output_tokens = read_tokens(counts, "completion_tokens");
+    usage.total_tokens = usage.input_tokens >= 0 && usage.output_tokens >= 0
+                             ? usage.input_tokens + usage.output_tokens
+                             : read_tokens(counts, "total_tokens");
+    usage.cached_tokens = read_part(input, "cached_tokens", usage.input_tokens);
+    usage.cache_write_tokens =
+        read_part(input, "cache_write_tokens", usage.input_tokens);
+    usage.reasoning_tokens =
+        read_part(output, "reasoning_tokens", usage.output_tokens);
+    reader->usage = usage;
+}
+
+/* Reasons of our own words; others mean that the model stopped by itself. */
+static bool read_finish(struct reader *reader, struct slice reason)
+{
+    static const struct {
+        const char *name;
+        enum finish_reason finish;
+    } reasons[] = {
+        {"length", FINISH_LENGTH},
+        {"tool_calls", FINISH_TOOL_CALLS},
+        {"function_call", FINISH_TOOL_CALLS},
+        {"content_filter", FINISH_CONTENT_FILTER},
+    };
+
+    if (reason.size == 0)
+        return true;
+    /* OpenRouter and DeepSeek: the model was interrupted. */
+    if (slice_is(reason, "error") ||
+        slice_is(reason, "insufficient_system_resource"))
+        return fail_bad(reader, "the provider interrupted the answer");
     reader->finished = true;
-    reader->useful = true;
+    reader->progress = PROGRESS_USEFUL;
     reader->finish = FINISH_STOP;
-    for (size_t i = 0; i < sizeof(finish_reasons) / sizeof(finish_reasons[0]);
-         i++)
-        if (slice_is(name, finish_reasons[i].name))
-            reader->finish = finish_reasons[i].reason;
-}
-
-static bool take_text(struct reader *reader, const struct jv *text,
-                      struct buf *out)
-{
-    struct slice part = jv_string(text);
-
-    if (part.size == 0)
-        return true;
-    reader->useful = true;
-    buf_append_slice(out, part);
-    if (!out->failed)
-        return true;
-    reader->failed = true;
-    reader->failure = (struct provider_failure){.retry = {.retry_after_ms = -1},
-                                                .try_next = true};
-    return error_set(&reader->failure.error, ERR_TOO_LARGE,
-                     "the answer is over %zu bytes", out->max);
-}
-
-static bool is_there(const struct jv *object, const char *key)
-{
-    const struct jv *value = jv_find(object, key);
-
-    return value && (jv_string(value).size > 0 || jv_count(value) > 0);
-}
-
-/* `message` is a delta of a stream or the message of a whole answer; content
- * may also be a list of parts. */
-static bool take_message(struct reader *reader, const struct jv *message)
-{
-    const struct jv *content = jv_find(message, "content");
-
-    if (is_there(message, "reasoning_content") ||
-        is_there(message, "reasoning") || is_there(message, "tool_calls"))
-        reader->useful = true;
-    for (size_t i = 0;
-         content && content->type == JV_ARRAY && i < jv_count(content); i++)
-        if (!take_text(reader, jv_find(jv_at(content, i), "text"),
-                       &reader->text))
-            return false;
-    return take_text(reader, content, &reader->text) &&
-           take_text(reader, jv_find(message, "refusal"), &reader->refusal);
-}
-
-/* One chunk of a stream, or a whole answer: the first choice counts. */
-static bool take_document(struct reader *reader, const struct jv *root)
-{
-    const struct jv *choices = jv_find(root, "choices");
-    const struct jv *error = find_error(root);
-
-    if (error)
-        return fail_named(reader, error);
-    if (!root || root->type != JV_OBJECT)
-        return fail_format(reader, "the answer is not a JSON object");
-    take_usage(reader, jv_find(root, "usage"));
-    take_model(reader, root);
-    for (size_t i = 0; i < jv_count(choices); i++) {
-        const struct jv *choice = jv_at(choices, i);
-        const struct jv *delta = jv_find(choice, "delta");
-
-        if (jv_integer(jv_find(choice, "index"), 0) != 0)
-            continue;
-        if (!take_message(reader, delta ? delta : jv_find(choice, "message")))
-            return false;
-        reader->chosen = true;
-        take_finish(reader, choice);
-    }
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        if (slice_is(reason, reasons[i].name))
+            reader->finish = reasons[i].finish;
     return true;
 }
 
-static bool take_json(struct reader *reader, struct slice text)
+static void add_text(struct reader *reader, struct buf *to, struct slice text)
 {
-    struct arena_mark mark = arena_mark(reader->arena);
-    struct error err;
-    struct jv *root;
-    bool ok;
+    buf_append_slice(to, text);
+    if (text.size > 0)
+        reader->progress = PROGRESS_USEFUL;
+}
 
-    if (jv_parse(reader->arena, text, JV_STRICT, &JV_DEFAULT_LIMITS, NULL,
-                 &root, &err))
-        ok = take_document(reader, root);
-    else
-        ok = fail_format(reader, "not JSON: %s", err.message);
-    arena_rewind(reader->arena, mark);
-    return ok;
+/* A string, null, or a list of parts of which those of text count. */
+static void read_content(struct reader *reader, const struct jv *content)
+{
+    if (!content || content->type != JV_ARRAY) {
+        add_text(reader, &reader->text, jv_string(content));
+        return;
+    }
+    for (size_t i = 0; i < jv_count(content); i++)
+        add_text(reader, &reader->text,
+                 jv_string(jv_find(jv_at(content, i), "text")));
+}
+
+/* What is no answer yet shows that one is coming. */
+static bool is_thinking(const struct jv *message)
+{
+    return jv_string(jv_find(message, "reasoning_content")).size > 0 ||
+           jv_string(jv_find(message, "reasoning")).size > 0 ||
+           jv_count(jv_find(message, "tool_calls")) > 0;
+}
+
+static bool read_choice(struct reader *reader, const struct jv *choice)
+{
+    const struct jv *message = jv_find(choice, "delta");
+
+    if (!message)
+        message = jv_find(choice, "message");
+    read_content(reader, jv_find(message, "content"));
+    add_text(reader, &reader->refusal, jv_string(jv_find(message, "refusal")));
+    if (is_thinking(message))
+        reader->progress = PROGRESS_USEFUL;
+    if (reader->text.failed || reader->refusal.failed)
+        return fail_large(reader);
+    return read_finish(reader, jv_string(jv_find(choice, "finish_reason")));
+}
+
+static bool is_error(const struct jv *document)
+{
+    const struct jv *error = jv_find(document, "error");
+
+    return (error && error->type != JV_NULL) ||
+           slice_is(jv_string(jv_find(document, "object")), "error");
+}
+
+/* One object: a chunk of a stream or the whole answer. */
+static bool read_answer(struct reader *reader, const struct jv *answer)
+{
+    const struct jv *choices = jv_find(answer, "choices");
+
+    if (is_error(answer))
+        return fail_told(reader, answer);
+    read_model(reader, answer);
+    read_usage(reader, jv_find(answer, "usage"));
+    for (size_t i = 0; i < jv_count(choices); i++) {
+        const struct jv *choice = jv_at(choices, i);
+
+        if (jv_integer(jv_find(choice, "index"), 0) == 0 &&
+            !read_choice(reader, choice))
+            return false;
+    }
+    return true;
 }
 
 static bool on_event(void *context, const struct sse_event *event)
 {
     struct reader *reader = context;
+    struct arena scratch;
+    struct jv *chunk;
+    struct error err;
+    bool ok;
 
     if (slice_is(slice_trim(event->data), "[DONE]")) {
-        reader->done = true;
+        reader->ended = true;
         return false;
     }
-    return take_json(reader, event->data);
+    arena_init(&scratch, 0);
+    if (!jv_parse(&scratch, event->data, JV_STRICT, &JV_DEFAULT_LIMITS, NULL,
+                  &chunk, &err))
+        ok = fail_bad(reader, "an event of the stream is not JSON");
+    else if (slice_is(event->event, "error"))
+        ok = fail_told(reader, chunk);
+    else
+        ok = read_answer(reader, chunk);
+    arena_release(&scratch);
+    return ok;
 }
 
-/* Servers mix the forms whatever the content type says: look at the text. */
-static void choose_mode(struct reader *reader, struct slice bytes)
+static bool is_blank(char c)
 {
-    struct slice text;
+    /* The last three make a byte order mark. */
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\xEF' ||
+           c == '\xBB' || c == '\xBF';
+}
 
-    if (slice_starts_with(bytes, "\xEF\xBB\xBF"))
-        bytes = slice_make(bytes.data + 3, bytes.size - 3);
-    text = slice_trim(bytes);
-    if (text.size == 0)
-        return;
-    if (text.data[0] == '<')
-        fail_format(reader, "the provider sent HTML or XML");
-    reader->mode = text.data[0] == '{' ? MODE_WHOLE : MODE_STREAM;
+static size_t blank_size(struct slice bytes)
+{
+    size_t size = 0;
+
+    while (size < bytes.size && is_blank(bytes.data[size]))
+        size++;
+    return size;
+}
+
+/* By what the body begins with: servers send streams as text/plain, and whole
+ * answers as streams. What is neither is kept as a document that will not
+ * parse. */
+static void decide(struct reader *reader, char first)
+{
+    bool document = first == '{' || first == '[' || first == '<';
+    bool field = first != '\0' && strchr(":deir", first);
+
+    reader->form =
+        !document && (reader->said_stream || field) ? STREAM : DOCUMENT;
+}
+
+static void feed_document(struct reader *reader, struct slice bytes)
+{
+    if (blank_size(bytes) < bytes.size)
+        reader->progress = PROGRESS_USEFUL;
+    if (!is_good(reader) &&
+        bytes.size > reader->document.max - reader->document.size) {
+        /* Enough of an error was seen. */
+        bytes.size = reader->document.max - reader->document.size;
+        reader->ended = true;
+    }
+    buf_append_slice(&reader->document, bytes);
+    if (reader->document.failed)
+        fail_large(reader);
 }
 
 static enum provider_progress feed(struct reader *reader, struct slice bytes)
 {
-    if (reader->failed)
-        return PROGRESS_FAILED;
-    if (reader->done)
-        return PROGRESS_END;
-    if (reader->mode == MODE_UNKNOWN)
-        choose_mode(reader, bytes);
-    if (reader->failed)
-        return PROGRESS_FAILED;
-    if (reader->mode != MODE_STREAM) {
-        buf_append_slice(&reader->body, bytes);
-        return bytes.size > 0 ? PROGRESS_USEFUL : PROGRESS_NONE;
+    reader->progress = PROGRESS_NONE;
+    if (!reader->failure && !reader->ended && reader->form == UNDECIDED) {
+        size_t blank = blank_size(bytes);
+
+        bytes = slice_make(bytes.data + blank, bytes.size - blank);
+        if (bytes.size > 0)
+            decide(reader, bytes.data[0]);
     }
-    reader->useful = false;
-    if (!sse_feed(&reader->sse, bytes, on_event, reader) && !reader->done &&
-        !reader->failed)
-        fail_format(reader, "an event is over %d bytes", EVENT_MAX);
-    if (reader->failed)
+    if (!reader->failure && !reader->ended && bytes.size > 0) {
+        if (reader->form == DOCUMENT)
+            feed_document(reader, bytes);
+        else if (!sse_feed(&reader->sse, bytes, on_event, reader) &&
+                 !reader->ended && !reader->failure)
+            fail_large(reader);
+    }
+    if (reader->failure)
         return PROGRESS_FAILED;
-    if (reader->done)
-        return PROGRESS_END;
-    return reader->useful ? PROGRESS_USEFUL : PROGRESS_NONE;
+    return reader->ended ? PROGRESS_END : reader->progress;
 }
 
-/* A status that is not 2xx, with whatever body came. */
-static bool fail_status(struct reader *reader)
+/* An answer that came in one piece; its own end stands for a finish reason. */
+static bool read_document(struct reader *reader, const struct jv *document,
+                          bool whole)
 {
-    struct error err;
-    struct jv *root = NULL;
-    const struct jv *error = NULL;
+    if (!is_good(reader))
+        return fail_told(reader, document);
+    if (!document && !whole)
+        return fail_bad(reader, "the answer was cut");
+    if (!document)
+        return fail_bad(reader,
+                        slice_starts_with(buf_slice(&reader->document), "<")
+                            ? "HTML instead of JSON"
+                            : "the answer is not JSON");
+    if (!read_answer(reader, document))
+        return false;
+    if (jv_count(jv_find(document, "choices")) == 0)
+        return fail_bad(reader, "the answer has no choices");
+    reader->finished = true;
+    return true;
+}
 
-    if (jv_parse(reader->arena, buf_slice(&reader->body), JV_STRICT,
-                 &JV_DEFAULT_LIMITS, NULL, &root, &err))
-        error = find_error(root);
-    return fail_named(reader, error);
+static bool parse_document(struct reader *reader, bool whole)
+{
+    struct jv *document = NULL;
+    struct arena scratch;
+    struct error err;
+    bool ok;
+
+    arena_init(&scratch, 0);
+    if (!jv_parse(&scratch, buf_slice(&reader->document), JV_STRICT,
+                  &JV_DEFAULT_LIMITS, NULL, &document, &err))
+        document = NULL;
+    ok = read_document(reader, document, whole);
+    arena_release(&scratch);
+    return ok;
 }
 
 static bool check_end(struct reader *reader, bool whole)
 {
-    if (reader->failed)
+    if (reader->failure)
         return false;
-    if (reader->status < 200 || reader->status > 299)
-        return fail_status(reader);
-    if (reader->mode == MODE_UNKNOWN)
-        return fail_format(reader, "the answer is empty");
-    if (reader->mode == MODE_WHOLE) {
-        if (!whole)
-            return fail_format(reader, "the connection was cut");
-        if (!take_json(reader, buf_slice(&reader->body)))
-            return false;
-        if (!reader->chosen)
-            return fail_format(reader, "the answer has no choices");
-        reader->finished = true; /* it ended by being whole */
-    }
+    if (reader->form == DOCUMENT && !parse_document(reader, whole))
+        return false;
+    if (reader->form == UNDECIDED)
+        return fail_bad(reader, "the answer is empty");
     if (!reader->finished)
-        return fail_format(reader, whole ? "the stream ended without its end"
-                                         : "the connection was cut");
+        return fail_bad(reader, whole ? "the stream ended without a finish "
+                                        "reason"
+                                      : "the stream was cut");
+    if (reader->finish == FINISH_STOP && reader->text.size == 0 &&
+        reader->refusal.size == 0)
+        return fail_bad(reader, "the answer has no text");
     return true;
 }
 
@@ -478,14 +519,13 @@ static bool end(struct reader *reader, bool whole,
                 struct completion *completion, struct provider_failure *failure)
 {
     if (!check_end(reader, whole)) {
-        *failure = reader->failure;
+        *failure = *reader->failure;
         return false;
     }
     *completion = (struct completion){
-        .text = utf8_clean(reader->arena, buf_slice(&reader->text)),
-        .refusal = utf8_clean(reader->arena, buf_slice(&reader->refusal)),
-        .model = arena_copy(reader->arena,
-                            slice_make(reader->model, reader->model_size)),
+        .text = arena_copy(reader->arena, buf_slice(&reader->text)),
+        .refusal = arena_copy(reader->arena, buf_slice(&reader->refusal)),
+        .model = reader->model,
         .finish = reader->refusal.size > 0 ? FINISH_REFUSAL : reader->finish,
         .usage = reader->usage,
     };

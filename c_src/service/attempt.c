@@ -6,7 +6,7 @@
  * this long to end it, so that the connection can be used again. */
 enum { LINGER_MS = 1000 };
 
-enum { ARENA_BLOCK = 2048 };
+enum { ARENA_BLOCK = 512 };
 
 struct attempt {
     const struct upstream *upstream;

@@ -177,6 +177,7 @@ static void a_document_is_asked_about_with_count_and_schema(void **state)
                "<document>\nBuild a boat. {{count}}\n</document>");
     assert_has(chat->messages[1].content, "exactly 7 tasks");
     assert_false(has(chat->messages[1].content, "existing"));
+    assert_false(has(chat->messages[1].content, "Number"));
     assert_slice(chat->schema_name, "task_list");
     assert_true(chat->schema_strict);
     assert_has(chat->schema, "\"tasks\"");
@@ -277,11 +278,34 @@ static void existing_tasks_are_told_and_kept(void **state)
     assert_int_equal(dialogue_result(dialogue)->warnings.count, 0);
 }
 
+static void one_task_is_not_told_a_number(void **state)
+{
+    (void)state;
+    request.options.next_id = 12;
+    begin(OP_GENERATE_TASK, "Fix the leak", 0);
+    assert_false(has(message(1)->content, "Number"));
+    assert_int_equal(answer("{'title':'T1'}"), DIALOGUE_DONE);
+    assert_counted(1, 12);
+}
+
+static void one_task_may_come_without_a_list_when_one_is_wanted(void **state)
+{
+    (void)state;
+    begin(OP_EXPAND_TASK, "Build a boat.", 1);
+    assert_int_equal(answer("{'title':'T1'}"), DIALOGUE_DONE);
+    assert_counted(1, 1);
+    begin(OP_EXPAND_TASK, "Build a boat.", 2);
+    assert_int_equal(answer("{'title':'T1'}"), DIALOGUE_ASK);
+    begin(OP_EXPAND_TASK, "Build a boat.", 0);
+    assert_int_equal(answer("{'title':'T1'}"), DIALOGUE_ASK);
+}
+
 static void new_ids_begin_behind_the_existing_ones(void **state)
 {
     static const int64_t existing[] = {3, 11};
 
     (void)state;
+    request.options.next_id = 1; /* as if it were not given */
     request.options.existing = existing;
     request.options.existing_count = 2;
     begin(OP_PARSE_PRD, "Build a boat.", 0);
@@ -520,7 +544,7 @@ without_a_count_a_lost_continuation_does_not_lose_the_rest(void **state)
     assert_int_equal(answer("?"), DIALOGUE_ASK);
     assert_int_equal(answer("??"), DIALOGUE_DONE);
     assert_counted(3, 1);
-    assert_warned("given all the same: tasks: is missing");
+    assert_warned("given all the same: tasks: the answer holds no");
 }
 
 static void a_list_cut_before_its_first_task_is_asked_for_again(void **state)
@@ -685,6 +709,8 @@ int main(void)
         TEST(generate_task_asks_again_when_there_is_none),
         TEST(a_document_cannot_leave_its_tag),
         TEST(existing_tasks_are_told_and_kept),
+        TEST(one_task_is_not_told_a_number),
+        TEST(one_task_may_come_without_a_list_when_one_is_wanted),
         TEST(new_ids_begin_behind_the_existing_ones),
         TEST(numbers_that_would_collide_are_refused),
         TEST(a_wrong_count_gives_one_repair_turn_that_quotes_it),

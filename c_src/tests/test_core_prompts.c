@@ -66,7 +66,9 @@ static void a_document_cannot_close_its_tag(void **state)
 static void other_text_is_lent_as_it_is(void **state)
 {
     struct slice text =
-        slice_of("<document> </documents> </task> </document-x> </ < / <");
+        slice_of("<document> </documents> </task> </document-x> </documentA> "
+                 "</documentZ> </documentz> </document0> </document9> "
+                 "</document_> </document:> < </ < / <");
 
     (void)state;
     assert_ptr_equal(prompt_quote(&arena, text, "document").data, text.data);
@@ -122,16 +124,55 @@ static void a_name_that_means_nothing_is_found_at_start(void **state)
     assert_bad(&prompts, "prompts/parse_prd.system.txt", "{{count}}");
 }
 
+/* Each text with one of its names taken out. */
 static void a_text_that_would_lose_the_callers_is_found_at_start(void **state)
 {
     struct prompts prompts = assets.prompts;
+    const struct {
+        struct slice *text;
+        const char *file;
+        const char *rest; /* what stays */
+        const char *lost;
+    } cases[] = {
+        {&prompts.generate_task_user, "generate_task.user", "", "request"},
+        {&prompts.parse_prd_user, "parse_prd.user", "{{count}}", "document"},
+        {&prompts.parse_prd_user, "parse_prd.user", "{{document}}", "count"},
+        {&prompts.expand_task_user, "expand_task.user", "{{context}}{{count}}",
+         "task"},
+        {&prompts.expand_task_user, "expand_task.user", "{{task}}{{count}}",
+         "context"},
+        {&prompts.expand_task_user, "expand_task.user", "{{task}}{{context}}",
+         "count"},
+        {&prompts.repair, "repair", "Again!", "fault"},
+        {&prompts.continuation, "continuation", "{{count}}", "done"},
+        {&prompts.continuation, "continuation", "{{done}}", "count"},
+        {&prompts.object, "object", "JSON!", "schema"},
+    };
 
     (void)state;
-    prompts.generate_task_user = slice_of("Write a task.");
-    assert_bad(&prompts, "prompts/generate_task.user.txt", "{{request}}");
-    prompts = assets.prompts;
-    prompts.repair = slice_of("Again!");
-    assert_bad(&prompts, "prompts/repair.txt", "{{fault}}");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct slice kept = *cases[i].text;
+
+        *cases[i].text = slice_of(cases[i].rest);
+        assert_bad(
+            &prompts,
+            arena_printf(&arena, "prompts/%s.txt", cases[i].file).data,
+            arena_printf(&arena, "must have {{%s}}", cases[i].lost).data);
+        *cases[i].text = kept;
+    }
+}
+
+static void what_exists_and_the_next_id_may_be_left_out(void **state)
+{
+    struct prompts prompts = assets.prompts;
+    struct error err;
+
+    (void)state;
+    prompts.generate_task_user = slice_of("{{request}}");
+    prompts.parse_prd_user = slice_of("{{document}}{{count}}");
+    prompts.expand_task_user = slice_of("{{task}}{{context}}{{count}}");
+    prompts.continuation = slice_of("{{done}}{{count}}");
+    assert_true(prompts_check(&prompts, &err));
 }
 
 static void a_schema_must_be_one_and_strict(void **state)
@@ -174,6 +215,7 @@ int main(void)
         cmocka_unit_test(the_texts_of_an_operation_are_short),
         cmocka_unit_test(a_name_that_means_nothing_is_found_at_start),
         cmocka_unit_test(a_text_that_would_lose_the_callers_is_found_at_start),
+        cmocka_unit_test(what_exists_and_the_next_id_may_be_left_out),
         cmocka_unit_test(a_schema_must_be_one_and_strict),
         cmocka_unit_test(the_catalogue_knows_the_default_models),
     };

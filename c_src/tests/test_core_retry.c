@@ -115,6 +115,8 @@ static void retry_after_may_be_any_date_of_http(void **state)
     assert_int_equal(parse("Sun Nov  6 08:49:37 1994", EXAMPLE_S - 7), 7000);
     assert_int_equal(parse("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_S + 7), 0);
     assert_int_equal(parse("Thu, 29 Feb 2024 23:59:59 GMT", 1709251198), 1000);
+    assert_int_equal(parse("Sun, 01 Jan 1995 00:00:00 GMT", 788918399), 1000);
+    assert_int_equal(parse("Sat, 31 Dec 1994 23:59:60 GMT", 788918399), 1000);
     assert_int_equal(parse("Fri, 31 Dec 9999 23:59:59 GMT", EXAMPLE_S),
                      3155760000000);
 }
@@ -146,6 +148,11 @@ static void other_texts_are_no_retry_after(void **state)
         "Sun, 00 Nov 1994 08:49:37 GMT",
         "Sun, 06 Nov 1994 24:49:37 GMT",
         "Sun, 06 Nov 1994",
+        "Sun, 06 Nov 1994 08:60:37 GMT",
+        "Sun, 06 Nov 1994 08:49:61 GMT",
+        "Sun, 06 Nov x 08:49:37 GMT",
+        "Sun, x Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1969 08:49:37 GMT",
         "Sun, 06 Nov 99999999999 08:49:37 GMT",
         "Sun Nov",
         ",",

@@ -12,7 +12,8 @@
 -export([start_router/2, stop_router/1, kill_router/1]).
 -export([start_caller/2, start_caller/3, stop_caller/1, kill_caller/1]).
 -export([node_name/1, on/2, on/3, call/2, call/3, drain/0]).
--export([elixir/3, eventually/1, eventually/2, limit_ms/1, now_ms/0]).
+-export([renamed/1, must/1, elixir/3, eventually/1, eventually/2, limit_ms/1, now_ms/0]).
+-export([has_grown_less/3]).
 -export([start_epmd/0, stop_epmd/1, restart_epmd/2]).
 
 -define(EVENTUALLY_MS, 5000).
@@ -66,6 +67,12 @@ caller(Config) -> caller(Config, 1).
 caller(Config, N) -> lists:nth(N, maps:get(callers, bed(Config))).
 
 %% ----------------------------------------------------------------- router
+
+%% The bed with another node name for the routers to come.
+-spec renamed(list()) -> list().
+renamed(Config) ->
+    Bed = (bed(Config))#{router_node := node_name(router)},
+    lists:keystore(bed, 1, Config, {bed, Bed}).
 
 %% Starts the router of a bed, with Opts over those of the bed, and puts it
 %% into the configuration. It is ready, and its global name known to every
@@ -193,6 +200,16 @@ output(Port, Acc) ->
         {Port, {exit_status, Status}} -> {Status, iolist_to_binary(Acc)}
     end.
 
+%% For end_per_testcase, whose own failure would be a mere warning: what Fun
+%% raises fails the test.
+-spec must(fun(() -> term())) -> ok | {fail, term()}.
+must(Fun) ->
+    try Fun() of
+        _ -> ok
+    catch
+        _:Reason:Stack -> {fail, {Reason, Stack}}
+    end.
+
 %% ----------------------------------------------------------------- timing
 
 %% Waits until Fun gives true, for at most TimeoutMs; says after how many
@@ -217,7 +234,19 @@ eventually(Fun, Start, Deadline) ->
 %% number, default 1) says how much slower a sanitized build may be.
 -spec limit_ms(pos_integer()) -> pos_integer().
 limit_ms(Ms) ->
-    Ms * list_to_integer(os:getenv("LLM_ROUTER_TEST_SLOWNESS", "1")).
+    Ms * slowness().
+
+slowness() ->
+    list_to_integer(os:getenv("LLM_ROUTER_TEST_SLOWNESS", "1")).
+
+%% The router's resident memory is less than Kib over what it was before; not
+%% looked at in a build that is slow because it keeps what was freed.
+-spec has_grown_less(list(), pos_integer(), pos_integer()) -> ok.
+has_grown_less(Config, Kib, BeforeKib) ->
+    Growth = router:rss_kib(router(Config)) - BeforeKib,
+    ct:log("grew by ~b KiB", [Growth]),
+    true = slowness() > 1 orelse Growth < Kib,
+    ok.
 
 now_ms() ->
     erlang:monotonic_time(millisecond).

@@ -61,8 +61,9 @@ pre_init_per_testcase(_Suite, _Case, Config, _Start) ->
 
 post_end_per_testcase(Suite, Case, Config, Return, Start) ->
     Ms = erlang:monotonic_time(millisecond) - Start,
-    case proplists:get_value(tc_status, Config) of
-        ok -> print("ok   ~s: ~s (~b ms)", [Suite, sentence(Case), Ms]);
+    case {Return, proplists:get_value(tc_status, Config)} of
+        {{fail, _}, _} -> ok;
+        {_, ok} -> print("ok   ~s: ~s (~b ms)", [Suite, sentence(Case), Ms]);
         _ -> ok
     end,
     {Return, Start}.

@@ -84,11 +84,12 @@ requests(Provider) ->
 aborted(Provider) ->
     maps:get(aborted, recorded(Provider)).
 
-%% #{opened, in_flight, max_in_flight, handshake_failed}: connections opened,
-%% requests being answered now and at most, TLS handshakes that failed.
+%% #{opened, open, in_flight, max_in_flight, handshake_failed}: connections
+%% opened in all and open now, requests being answered now and at most, TLS
+%% handshakes that failed.
 -spec counters(provider()) -> map().
 counters(Provider) ->
-    maps:with([opened, in_flight, max_in_flight, handshake_failed],
+    maps:with([opened, open, in_flight, max_in_flight, handshake_failed],
               recorded(Provider)).
 
 recorded(#{pid := Pid}) ->
@@ -253,13 +254,13 @@ init(Opts) ->
 
 %% `script` tells a request of an earlier handler from those recorded now.
 new_record() ->
-    #{script => make_ref(), requests => [], aborted => [], opened => 0, in_flight => 0,
-      max_in_flight => 0, handshake_failed => 0}.
+    #{script => make_ref(), requests => [], aborted => [], opened => 0,
+      open => 0, in_flight => 0, max_in_flight => 0, handshake_failed => 0}.
 
 handle_call(provider, _From, #{provider := Provider} = State) ->
     {reply, Provider, State};
 handle_call({set_handler, Handler}, _From, #{recorded := Old} = State) ->
-    New = (new_record())#{in_flight := maps:get(in_flight, Old)},
+    New = maps:merge(new_record(), maps:with([open, in_flight], Old)),
     {reply, ok, State#{handler := Handler, recorded := New}};
 handle_call(recorded, _From, #{recorded := Recorded} = State) ->
     #{requests := Requests, aborted := Aborted} = Recorded,
@@ -278,11 +279,15 @@ handle_call({end_request, Script, How}, _From, State) ->
     New = ended(Script, How, count(in_flight, -1, Recorded)),
     {reply, ok, State#{recorded := New}}.
 
-handle_cast(Counter, #{recorded := Recorded} = State) ->
-    {noreply, State#{recorded := count(Counter, 1, Recorded)}}.
+handle_cast(connected, #{recorded := Recorded} = State) ->
+    Now = count(open, 1, count(opened, 1, Recorded)),
+    {noreply, State#{recorded := Now}};
+handle_cast(handshake_failed, #{recorded := Recorded} = State) ->
+    {noreply, State#{recorded := count(handshake_failed, 1, Recorded)}}.
 
-handle_info({'EXIT', _Pid, _Reason}, State) ->
-    {noreply, State}.
+%% A connection's process ends with it.
+handle_info({'EXIT', _Pid, _Reason}, #{recorded := Recorded} = State) ->
+    {noreply, State#{recorded := count(open, -1, Recorded)}}.
 
 terminate(_Reason, #{listener := Listener}) ->
     close(Listener).
@@ -307,7 +312,7 @@ nth_handler(_N, Handler) ->
 accept(Listener, Server) ->
     case accept(Listener) of
         {ok, Accepted} ->
-            gen_server:cast(Server, opened),
+            gen_server:cast(Server, connected),
             Pid = spawn(fun() ->
                                 link(Server),
                                 receive go -> connected(Accepted, Server) end

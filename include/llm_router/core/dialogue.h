@@ -8,7 +8,10 @@
  *        DIALOGUE_DONE -> dialogue_result
  *        DIALOGUE_FAIL -> err
  *
- * At most one repair turn and DIALOGUE_CONTINUATIONS_MAX continuations.
+ * At most one repair turn and DIALOGUE_CONTINUATIONS_MAX continuations. A
+ * repair turn quotes the fault behind the answer that has it; a continuation
+ * names what is complete and asks for the rest, and its answer is checked (and
+ * repaired) as the part that it is.
  * All memory is the arena's; request and prompts must outlive the dialogue. */
 #ifndef LLM_ROUTER_CORE_DIALOGUE_H
 #define LLM_ROUTER_CORE_DIALOGUE_H
@@ -34,7 +37,9 @@ struct result {
 
 struct dialogue;
 
-/* NULL and ERR_INVALID_REQUEST when no chat can be made of the request. */
+/* NULL when no chat can be made of the request: ERR_INVALID_REQUEST, or
+ * ERR_TOO_LARGE for a schema over 1 MiB. New ids begin behind the existing ones
+ * when opts next_id is not given; one that is not behind them is refused. */
 struct dialogue *dialogue_begin(struct arena *arena,
                                 const struct request *request,
                                 const struct prompts *prompts,
@@ -43,7 +48,8 @@ const struct chat *dialogue_chat(const struct dialogue *dialogue);
 
 /* `completion` is copied where needed. A refusal is ERR_REFUSED, a filter
  * ERR_CONTENT_FILTERED; free text that is cut is a result with FINISH_LENGTH.
- */
+ * A list without a prescribed length (count 0 or about) that was got before
+ * the fault is given with a warning instead of an error. */
 enum dialogue_step dialogue_answer(struct dialogue *dialogue,
                                    const struct completion *completion,
                                    struct error *err);

@@ -68,9 +68,10 @@ struct options {
     double temperature;      /* NAN: the model's own */
     const struct jv *schema; /* NULL: free text */
     enum key_style keys;
-    bool full;               /* return => full */
-    bool about;              /* count => about */
-    int64_t next_id;         /* id of the first task, default 1 */
+    bool full;       /* return => full */
+    bool about;      /* count => about */
+    int64_t next_id; /* id of the first task; 0 or 1: 1, or behind the last of
+                        `existing` */
     const int64_t *existing; /* ids that dependencies may name */
     size_t existing_count;
 };

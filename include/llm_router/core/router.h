@@ -58,19 +58,20 @@ struct plan {
     enum complexity complexity;
 };
 
-/* The complexity of a request that names none: by operation, then task type
- * (architect, code_generation, ... are complex, coder, chat, ... medium,
- * classifier, parser, ... simple; unknown: medium). */
+/* The complexity of a request that names none: by its task type (architect,
+ * code_generation, ... are complex, coder, chat, ... medium, classifier,
+ * parser, ... simple; unknown: medium), without one by the operation. */
 enum complexity complexity_for(enum operation operation,
                                struct slice task_type);
 
 /* Model ids hold only [A-Za-z0-9._:/@-], at most 128 bytes. */
 bool model_id_is_valid(struct slice id);
 
-/* An explicit model wins (its provider follows from "provider/model", the
- * option, the catalogue or the only provider there is); else the route of the
- * complexity. ERR_INVALID_REQUEST for a bad model id, ERR_NO_ROUTE when no
- * configured provider can serve it. */
+/* An explicit model wins. Its provider is the option's (the id is then taken
+ * as it stands), else a configured one before the first slash, else the
+ * catalogue's, else the only one there is. Without a model the route of the
+ * complexity gives the candidates. ERR_INVALID_REQUEST for a bad model id,
+ * ERR_NO_ROUTE when no configured provider can serve it. */
 bool router_plan(const struct routing *routing, enum operation operation,
                  const struct options *options, struct plan *plan,
                  struct error *err);

@@ -33,7 +33,7 @@ void usage_add(struct usage *total, const struct usage *more);
 
 /* USD; NAN when price or usage is unknown. A missing cache price charges the
  * full input price. Over long_over the whole request is billed at the long
- * prices. */
+ * prices, cached tokens too. */
 double usage_cost(const struct usage *usage, const struct prices *prices);
 
 #endif

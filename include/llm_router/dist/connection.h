@@ -73,6 +73,7 @@ struct connection {
     uv_write_t write;
     struct loop_timer timer; /* handshake deadline, then ticks */
     struct loop_task flush;
+    struct loop_task resume; /* reading, in the next turn */
     uint64_t read_at_ms, written_at_ms;
     struct buf in;      /* a frame that is not whole */
     struct buf out;     /* to be written at the end of this turn */

@@ -1,0 +1,1208 @@
+#include "tests/test_dist_peer.h"
+
+#include "llm_router/base/log.h"
+
+static const char *const NAMES[] = {"llm_router"};
+
+static struct node *node;
+static struct node_options options;
+
+/* What the node told, last and how often. */
+static struct {
+    int ready, failed, messages, refused, rpcs, abandoned, demonitored, downs;
+    int peers_up, peers_down, demonitored_before_down, done;
+    enum error_code code;
+    uint64_t connection, call, abandoned_call, down;
+    struct buf pid, tag, text;
+} seen;
+
+static void on_ready(void *context)
+{
+    (void)context;
+    seen.ready++;
+}
+
+static void on_failed(void *context, const struct error *err)
+{
+    (void)context;
+    seen.failed++;
+    seen.code = err->code;
+}
+
+static void keep(struct buf *kept, struct slice bytes)
+{
+    buf_clear(kept);
+    buf_append_slice(kept, bytes);
+}
+
+static void on_message(void *context, const struct node_message *message)
+{
+    (void)context;
+    seen.messages++;
+    seen.connection = message->connection;
+    keep(&seen.pid, message->from);
+    keep(&seen.text, term_raw(message->message));
+}
+
+static void on_refused(void *context, uint64_t connection, struct slice pid,
+                       struct slice tag, const struct error *err)
+{
+    (void)context;
+    seen.refused++;
+    seen.connection = connection;
+    seen.code = err->code;
+    keep(&seen.pid, pid);
+    keep(&seen.tag, tag);
+}
+
+/* m:value/1 returns its argument, m:wait/0 is answered later, others are
+ * undefined. */
+static void on_rpc(void *context, const struct node_rpc *rpc)
+{
+    struct term_list list;
+    struct term argument;
+
+    (void)context;
+    seen.rpcs++;
+    seen.call = rpc->call;
+    if (slice_is(rpc->function, "wait"))
+        return;
+    term_list(rpc->arguments, &list);
+    if (slice_is(rpc->function, "value") && term_list_next(&list, &argument))
+        node_rpc_return(node, rpc->call, term_raw(argument));
+    else
+        node_rpc_error(node, rpc->call, NODE_RPC_UNDEF, slice_of(NULL));
+}
+
+static void on_abandoned(void *context, uint64_t call)
+{
+    (void)context;
+    seen.abandoned++;
+    seen.abandoned_call = call;
+}
+
+static void on_demonitored(void *context, uint64_t connection,
+                           struct slice reference)
+{
+    (void)context;
+    (void)connection;
+    seen.demonitored++;
+    keep(&seen.tag, reference);
+}
+
+static void on_down(void *context, uint64_t monitor)
+{
+    (void)context;
+    seen.downs++;
+    seen.down = monitor;
+}
+
+static void on_peer_up(void *context, uint64_t connection, struct slice peer)
+{
+    (void)context;
+    seen.peers_up++;
+    seen.connection = connection;
+    keep(&seen.text, peer);
+}
+
+static void on_peer_down(void *context, uint64_t connection, struct slice peer)
+{
+    (void)context;
+    (void)connection;
+    (void)peer;
+    seen.peers_down++;
+    seen.demonitored_before_down = seen.demonitored;
+}
+
+static const struct node_events EVENTS = {
+    .ready = on_ready,
+    .failed = on_failed,
+    .message = on_message,
+    .refused = on_refused,
+    .rpc = on_rpc,
+    .rpc_abandoned = on_abandoned,
+    .demonitored = on_demonitored,
+    .process_down = on_down,
+    .peer_up = on_peer_up,
+    .peer_down = on_peer_down,
+};
+
+static void on_done(void *context)
+{
+    (void)context;
+    seen.done++;
+}
+
+#define CONDITION(name, expression) \
+    static bool name(void)          \
+    {                               \
+        return expression;          \
+    }
+
+CONDITION(is_ready, seen.ready > 0)
+CONDITION(is_failed, seen.failed > 0)
+CONDITION(is_done, seen.done > 0)
+CONDITION(is_messaged, seen.messages > 0)
+CONDITION(is_refused, seen.refused > 0)
+CONDITION(is_called, seen.rpcs > 0)
+CONDITION(is_abandoned, seen.abandoned > 0)
+CONDITION(is_demonitored, seen.demonitored > 0)
+CONDITION(is_watch_down, seen.downs > 0)
+CONDITION(is_peer_up, seen.peers_up > 0)
+CONDITION(is_peer_down, seen.peers_down > 0)
+CONDITION(is_registered_twice, epmd.registrations == 2)
+CONDITION(is_nobody_half_open, node_stats(node).handshakes == 0)
+CONDITION(is_one_half_open, node_stats(node).handshakes == 1)
+CONDITION(holds_name, node_stats(node).name_held)
+CONDITION(lost_name, !node_stats(node).name_held)
+
+static int setup(void **state)
+{
+    (void)state;
+    log_set_level(LOG_ERROR);
+    loop_init(&loop);
+    memset(&epmd, 0, sizeof(epmd));
+    epmd_start();
+    memset(&seen, 0, sizeof(seen));
+    buf_init(&seen.pid, SIZE_MAX);
+    buf_init(&seen.tag, SIZE_MAX);
+    buf_init(&seen.text, SIZE_MAX);
+    options = (struct node_options){
+        .name = "router@127.0.0.1",
+        .cookie = SLICE_LITERAL("cookie"),
+        .global_name = "llm_router",
+        .names = NAMES,
+        .name_count = 1,
+        .max_frame_bytes = 1 << 20,
+        .max_send_queue_bytes = 8 << 20,
+        .handshake_timeout_ms = 7000,
+        .max_handshakes = 2,
+        .tick_time_ms = 60000,
+    };
+    return 0;
+}
+
+/* loop_release aborts if a handle is left. */
+static int teardown(void **state)
+{
+    (void)state;
+    node_free(node);
+    node = NULL;
+    epmd_stop();
+    loop_release(&loop);
+    buf_release(&seen.pid);
+    buf_release(&seen.tag);
+    buf_release(&seen.text);
+    return 0;
+}
+
+static void start(void)
+{
+    node = node_new(&loop, &options, &EVENTS, NULL);
+    node_start(node, 200);
+}
+
+static void start_ready(void)
+{
+    start();
+    turn_until(is_ready);
+}
+
+/* Signals of the test's peer. */
+
+static struct buf self_pid, reference;
+
+static struct slice own_pid(const struct test_peer *peer)
+{
+    buf_release(&self_pid);
+    buf_init(&self_pid, SIZE_MAX);
+    term_put_pid(&self_pid, peer->self.name, 9, 0, peer->self.creation);
+    return buf_slice(&self_pid);
+}
+
+static struct slice own_reference(const struct test_peer *peer, uint64_t number)
+{
+    buf_release(&reference);
+    buf_init(&reference, SIZE_MAX);
+    reference_put(&reference, &peer->self, number);
+    return buf_slice(&reference);
+}
+
+static void send_frame(struct test_peer *peer, size_t start_of_frame)
+{
+    assert_true(frame_end(&peer->out, start_of_frame));
+    peer_write(peer);
+}
+
+static void monitor(struct test_peer *peer, const char *name, uint64_t number)
+{
+    size_t begin = frame_begin(&peer->out);
+    struct slice pid = own_pid(peer);
+    struct buf atom;
+
+    buf_init(&atom, 300);
+    term_put_atom(&atom, name);
+    control_put_monitor(&peer->out, pid, buf_slice(&atom),
+                        own_reference(peer, number));
+    send_frame(peer, begin);
+    buf_release(&atom);
+}
+
+static void demonitor(struct test_peer *peer, uint64_t number)
+{
+    size_t begin = frame_begin(&peer->out);
+    struct slice pid = own_pid(peer);
+
+    control_put_demonitor(&peer->out, pid, pid, own_reference(peer, number));
+    send_frame(peer, begin);
+}
+
+/* {'$gen_call', {Pid, [alias | Ref]}, {Atom, Atom}} up to the request. */
+static size_t begin_gen_call(struct test_peer *peer, const char *name,
+                             uint64_t number)
+{
+    size_t begin = frame_begin(&peer->out);
+    struct slice pid = own_pid(peer);
+
+    control_put_send_name(&peer->out, pid, name);
+    term_put_version(&peer->out);
+    term_put_tuple(&peer->out, 3);
+    term_put_atom(&peer->out, "$gen_call");
+    term_put_tuple(&peer->out, 2);
+    term_put_raw(&peer->out, pid);
+    term_put_list(&peer->out, 1);
+    term_put_atom(&peer->out, "alias");
+    term_put_raw(&peer->out, own_reference(peer, number));
+    return begin;
+}
+
+/* {29, ReqId, From, GL, {erpc, execute_call, 4}, [monitor]} with
+ * [Res, m, Function, [foo]] */
+static void spawn_call(struct test_peer *peer, uint64_t number,
+                       const char *function, size_t arguments)
+{
+    size_t begin = frame_begin(&peer->out);
+    struct slice pid = own_pid(peer), id = own_reference(peer, number);
+    struct buf *out = &peer->out;
+
+    term_put_version(out);
+    term_put_tuple(out, 6);
+    term_put_integer(out, 29);
+    term_put_raw(out, id);
+    term_put_raw(out, pid);
+    term_put_raw(out, pid);
+    term_put_tuple(out, 3);
+    term_put_atom(out, "erpc");
+    term_put_atom(out, "execute_call");
+    term_put_integer(out, 4);
+    term_put_list(out, 1);
+    term_put_atom(out, "monitor");
+    term_put_nil(out);
+    term_put_version(out);
+    term_put_list(out, 4);
+    term_put_raw(out, id);
+    term_put_atom(out, "m");
+    term_put_atom(out, function);
+    term_put_list(out, arguments);
+    for (size_t i = 0; i < arguments; i++)
+        term_put_atom(out, "foo");
+    term_put_nil(out);
+    term_put_nil(out);
+    send_frame(peer, begin);
+}
+
+static void send_bytes(struct test_peer *peer, const void *bytes, size_t size)
+{
+    buf_append(&peer->out, bytes, size);
+    peer_write(peer);
+}
+
+static void assert_atom_reason(const struct control *control, const char *atom)
+{
+    assert_true(term_is_atom(term_first(control->payload), atom));
+}
+
+static bool is_reference(struct term term, struct slice expected)
+{
+    return slice_equal(term_raw(term), expected);
+}
+
+/* epmd */
+
+static void a_node_registers_with_epmd_as_hidden_and_is_ready(void **state)
+{
+    struct slice pid;
+
+    (void)state;
+    start();
+    assert_int_equal(node_service_pid(node).size, 0);
+    turn_until(is_ready);
+    assert_true(epmd_port_of("router") != 0);
+    assert_int_equal(epmd.clients[0].request[5], 72);
+    pid = node_service_pid(node);
+    assert_true(pid.size > 0);
+    assert_int_equal(pid.data[pid.size - 1], 5); /* epmd's creation */
+}
+
+static void a_name_that_becomes_free_is_taken(void **state)
+{
+    (void)state;
+    epmd.refuses = true;
+    start();
+    turn_for(300);
+    assert_int_equal(seen.failed, 0);
+    epmd.refuses = false;
+    turn_until(is_ready);
+}
+
+static void a_taken_name_fails_after_two_seconds(void **state)
+{
+    uint64_t began = uv_hrtime();
+
+    (void)state;
+    epmd.refuses = true;
+    start();
+    turn_until(is_failed);
+    assert_int_equal(seen.code, ERR_INVALID_REQUEST);
+    assert_true(uv_hrtime() - began > UINT64_C(1500000000));
+}
+
+static void without_epmd_the_node_fails_after_its_patience(void **state)
+{
+    (void)state;
+    epmd_stop();
+    start();
+    turn_until(is_failed);
+    assert_int_equal(seen.code, ERR_UNREACHABLE);
+}
+
+static void a_node_registers_again_when_epmd_comes_back(void **state)
+{
+    (void)state;
+    start_ready();
+    epmd_stop();
+    turn_for(300);
+    epmd_start();
+    turn_until(is_registered_twice);
+    assert_int_equal(seen.ready, 1);
+    assert_int_equal(seen.failed, 0);
+}
+
+static void a_name_that_is_no_node_name_fails(void **state)
+{
+    (void)state;
+    options.name = "nowhere";
+    start();
+    turn_until(is_failed);
+    assert_int_equal(seen.code, ERR_INVALID_REQUEST);
+}
+
+/* Connections */
+
+static void a_peer_with_the_cookie_is_let_in(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    assert_slice(buf_slice(&seen.text), "a@127.0.0.1");
+    assert_int_equal(node_stats(node).peers, 1);
+    peer_close(&peer);
+    turn_until(is_peer_down);
+    assert_int_equal(node_stats(node).peers, 0);
+}
+
+static void a_second_connection_replaces_the_first(void **state)
+{
+    struct test_peer first, second;
+
+    (void)state;
+    start_ready();
+    peer_connect(&first, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    peer_connect(&second, "a@127.0.0.1", "router");
+    await_close(&first);
+    assert_int_equal(seen.peers_up, 2);
+    assert_int_equal(seen.peers_down, 1);
+    assert_int_equal(node_stats(node).peers, 1);
+    peer_close(&first);
+    peer_close(&second);
+}
+
+static void the_oldest_of_too_many_handshakes_goes(void **state)
+{
+    struct test_peer peers[3];
+
+    (void)state;
+    options.handshake_timeout_ms = 300;
+    start_ready();
+    for (int i = 0; i < 3; i++) {
+        peer_dial(&peers[i], "a@127.0.0.1", "router");
+        turn_for(20);
+    }
+    assert_int_equal(node_stats(node).handshakes, 2);
+    await_close(&peers[0]);
+    turn_until(is_nobody_half_open); /* the others run out of time */
+    for (int i = 0; i < 3; i++)
+        peer_close(&peers[i]);
+}
+
+static void a_handshake_has_a_deadline(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    options.handshake_timeout_ms = 300;
+    start_ready();
+    peer_dial(&peer, "a@127.0.0.1", "router");
+    send_bytes(&peer, "\0\x1cN", 3);
+    turn_until(is_one_half_open);
+    await_close(&peer);
+    peer_close(&peer);
+}
+
+static void garbage_instead_of_a_handshake_closes(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_dial(&peer, "a@127.0.0.1", "router");
+    send_bytes(&peer, "GET / HTTP/1.1\r\n\r\n", 18);
+    await_close(&peer);
+    assert_int_equal(seen.peers_up, 0);
+    peer_close(&peer);
+}
+
+static void a_malformed_frame_closes_that_peer_only(void **state)
+{
+    const char *const bad[] = {"\xff\xff\xff\xff", "\0\0\0\5\x83xxxx",
+                               "\0\0\0\4p\x83h\0", "\0\0\0\4p\x82j\0",
+                               "\0\0\0\2p\x83"};
+    const size_t sizes[] = {4, 9, 8, 8, 6};
+    struct test_peer good, peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&good, "good@127.0.0.1", "router");
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        peer_connect(&peer, "bad@127.0.0.1", "router");
+        send_bytes(&peer, bad[i], sizes[i]);
+        await_close(&peer);
+        peer_close(&peer);
+    }
+    turn_for(10);
+    assert_int_equal(node_stats(node).peers, 1);
+    peer_close(&good);
+}
+
+static void a_silent_peer_is_closed_and_an_idle_one_gets_ticks(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    options.tick_time_ms = 400;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    await_close(&peer);
+    assert_true(peer.in.size >= 2 * FRAME_HEADER_SIZE);
+    for (size_t i = 0; i < peer.in.size; i++)
+        assert_int_equal(peer.in.data[i], 0);
+    peer_close(&peer);
+}
+
+static void a_tick_is_answered(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_for(100);
+    send_bytes(&peer, "\0\0\0\0", 4);
+    turn_for(50);
+    peer_read(&peer);
+    assert_int_equal(peer.in.size, FRAME_HEADER_SIZE);
+    peer_close(&peer);
+}
+
+static void a_peer_that_does_not_read_is_closed_at_the_limit(void **state)
+{
+    struct test_peer peer;
+    char *text = mem_alloc(1 << 20);
+    struct buf payload;
+    bool sent = true;
+    int count = 0;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    buf_init(&payload, SIZE_MAX);
+    term_put_version(&payload);
+    term_put_binary(&payload, slice_make(text, 1 << 20));
+    for (; sent && count < 100; count++) {
+        sent = node_send(node, own_pid(&peer), buf_slice(&payload));
+        uv_run(&loop.uv, UV_RUN_NOWAIT);
+    }
+    assert_in_range(count, 8, 30); /* the queue, and the sockets' buffers */
+    turn_until(is_peer_down);
+    peer_close(&peer);
+    buf_release(&payload);
+    mem_free(text);
+}
+
+/* Signals */
+
+static void a_ping_is_answered_yes(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    struct term element;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    begin = begin_gen_call(&peer, "net_kernel", 5);
+    term_put_tuple(&peer.out, 2);
+    term_put_atom(&peer.out, "is_auth");
+    term_put_atom(&peer.out, "a@127.0.0.1");
+    send_frame(&peer, begin);
+    peer_receive(&peer, &control);
+    assert_int_equal(control.kind, CONTROL_SEND_ALIAS);
+    assert_true(is_reference(control.to, buf_slice(&reference)));
+    assert_true(term_tuple_of(term_first(control.payload), 2, &element));
+    assert_true(term_is_atom(term_next(element), "yes"));
+    peer_close(&peer);
+}
+
+static void a_monitor_on_nobody_is_down_at_once(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    monitor(&peer, "nobody", 3);
+    peer_receive(&peer, &control);
+    assert_int_equal(control.kind, CONTROL_MONITOR_EXIT);
+    assert_true(term_is_atom(control.from, "nobody"));
+    assert_true(is_reference(control.reference, buf_slice(&reference)));
+    assert_atom_reason(&control, "noproc");
+    peer_close(&peer);
+}
+
+static void
+a_monitor_on_the_service_is_known_until_it_is_taken_away(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    monitor(&peer, "llm_router", 3);
+    turn_for(20);
+    assert_true(
+        node_is_monitored(node, seen.connection, buf_slice(&reference)));
+    assert_false(
+        node_is_monitored(node, seen.connection + 1, buf_slice(&reference)));
+    demonitor(&peer, 3);
+    turn_until(is_demonitored);
+    assert_true(slice_equal(buf_slice(&seen.tag), buf_slice(&reference)));
+    assert_false(
+        node_is_monitored(node, seen.connection, buf_slice(&reference)));
+    peer_close(&peer);
+}
+
+static void when_a_peer_goes_all_it_waited_for_goes_first(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    monitor(&peer, "llm_router", 3);
+    spawn_call(&peer, 4, "wait", 0);
+    turn_until(is_called);
+    node_monitor(node, own_pid(&peer));
+    peer_close(&peer);
+    turn_until(is_peer_down);
+    assert_int_equal(seen.demonitored_before_down, 1);
+    assert_int_equal(seen.abandoned, 1);
+    assert_int_equal(seen.downs, 1);
+    node_rpc_return(node, seen.call, slice_make("j", 1)); /* no-op */
+}
+
+static void links_to_nobody_break_and_unlinks_are_acknowledged(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    struct slice pid;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    pid = own_pid(&peer);
+    begin = frame_begin(&peer.out);
+    term_put_version(&peer.out);
+    term_put_tuple(&peer.out, 4);
+    term_put_integer(&peer.out, 35);
+    term_put_integer(&peer.out, 42);
+    term_put_raw(&peer.out, pid);
+    term_put_raw(&peer.out, node_service_pid(node));
+    assert_true(frame_end(&peer.out, begin));
+    begin = frame_begin(&peer.out);
+    term_put_version(&peer.out);
+    term_put_tuple(&peer.out, 3);
+    term_put_integer(&peer.out, 1);
+    term_put_raw(&peer.out, pid);
+    term_put_pid(&peer.out, slice_of("router@127.0.0.1"), 12345, 0, 5);
+    send_frame(&peer, begin);
+    peer_receive(&peer, &control);
+    assert_int_equal(peer_operation(&peer), 36);
+    peer_receive(&peer, &control);
+    assert_int_equal(control.kind, CONTROL_EXIT);
+    assert_true(is_reference(control.to, pid));
+    assert_atom_reason(&control, "noproc");
+    peer_close(&peer);
+}
+
+static void a_message_to_the_service_reaches_it(void **state)
+{
+    struct test_peer peer;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    begin = begin_gen_call(&peer, "llm_router", 3);
+    term_put_atom(&peer.out, "ping");
+    send_frame(&peer, begin);
+    turn_until(is_messaged);
+    assert_true(slice_equal(buf_slice(&seen.pid), own_pid(&peer)));
+    peer_close(&peer);
+}
+
+static void messages_to_nobody_are_dropped(void **state)
+{
+    struct test_peer peer;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    begin = begin_gen_call(&peer, "nobody", 3);
+    term_put_atom(&peer.out, "ping");
+    send_frame(&peer, begin);
+    turn_for(20);
+    assert_int_equal(seen.messages, 0);
+    assert_int_equal(node_stats(node).dropped_signals, 1);
+    assert_int_equal(node_stats(node).peers, 1);
+    peer_close(&peer);
+}
+
+static void a_call_too_deep_is_refused_with_whom_to_tell(void **state)
+{
+    struct test_peer peer;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    begin = begin_gen_call(&peer, "llm_router", 3);
+    for (int i = 0; i < 5000; i++)
+        term_put_tuple(&peer.out, 1);
+    term_put_nil(&peer.out);
+    send_frame(&peer, begin);
+    turn_until(is_refused);
+    assert_int_equal(seen.code, ERR_INVALID_REQUEST);
+    assert_true(slice_equal(buf_slice(&seen.pid), own_pid(&peer)));
+    assert_int_equal(term_kind(term_from_raw(buf_slice(&seen.tag))), TERM_LIST);
+    assert_int_equal(node_stats(node).peers, 1);
+    peer_close(&peer);
+}
+
+static void a_refused_message_that_is_no_call_has_nobody_to_tell(void **state)
+{
+    const struct {
+        const char *payload;
+        size_t size;
+    } rows[] = {
+        {"\x83l\x7f\xff\xff\xff", 6},
+        {"\x83h\3w\11$gen_call", 13},
+        {"\x83h\3w\11$gen_callh\2w\1ajl\x7f\xff\xff\xff", 24},
+        {"\x83h\3l", 4},
+    };
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        size_t begin = frame_begin(&peer.out);
+
+        seen.refused = 0;
+        control_put_send(&peer.out, node_service_pid(node));
+        buf_append(&peer.out, rows[i].payload, rows[i].size);
+        send_frame(&peer, begin);
+        turn_until(is_refused);
+        assert_int_equal(seen.pid.size, 0);
+        assert_int_equal(seen.tag.size, 0);
+    }
+    peer_close(&peer);
+}
+
+/* Remote procedure calls */
+
+static void receive_spawned(struct test_peer *peer, struct control *control)
+{
+    peer_receive(peer, control);
+    assert_int_equal(peer_operation(peer), 31);
+}
+
+/* {Ref, Kind, ...}: the elements behind Kind. */
+static struct term receive_result(struct test_peer *peer, const char *kind,
+                                  uint32_t arity)
+{
+    struct control control;
+    struct term element;
+
+    peer_receive(peer, &control);
+    assert_int_equal(control.kind, CONTROL_MONITOR_EXIT);
+    assert_true(is_reference(control.reference, buf_slice(&reference)));
+    assert_true(term_tuple_of(term_first(control.payload), arity, &element));
+    assert_true(is_reference(element, buf_slice(&reference)));
+    element = term_next(element);
+    assert_true(term_is_atom(element, kind));
+    return term_next(element);
+}
+
+static void a_call_returns_as_the_reason_of_its_process(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    spawn_call(&peer, 3, "value", 1);
+    receive_spawned(&peer, &control);
+    assert_true(term_is_atom(receive_result(&peer, "return", 3), "foo"));
+    demonitor(&peer, 3); /* comes late: no-op */
+    turn_for(20);
+    assert_int_equal(seen.abandoned, 0);
+    peer_close(&peer);
+}
+
+/* [{m, Function, Arguments, []}] -> Arguments */
+static struct term stack_arguments(struct term stack)
+{
+    struct term_list list;
+    struct term frame, element;
+
+    assert_true(term_list(stack, &list));
+    assert_true(term_list_next(&list, &frame));
+    assert_true(term_tuple_of(frame, 4, &element));
+    assert_true(term_is_atom(element, "m"));
+    return term_next(term_next(element));
+}
+
+static void an_unknown_function_is_undef_with_its_arguments(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    struct term reason, arguments;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    spawn_call(&peer, 3, "unknown", 2);
+    receive_spawned(&peer, &control);
+    reason = receive_result(&peer, "error", 4);
+    assert_true(term_is_atom(reason, "undef"));
+    arguments = stack_arguments(term_next(reason));
+    assert_int_equal(term_kind(arguments), TERM_LIST);
+    peer_close(&peer);
+}
+
+static void an_error_that_comes_later_names_the_arity(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    struct term reason;
+    int64_t arity;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    spawn_call(&peer, 3, "wait", 2);
+    receive_spawned(&peer, &control);
+    node_rpc_error(node, seen.call, NODE_RPC_EXCEPTION,
+                   SLICE_LITERAL("w\3bad"));
+    reason = receive_result(&peer, "error", 4);
+    assert_true(term_is_atom(reason, "bad"));
+    assert_true(term_integer(stack_arguments(term_next(reason)), &arity));
+    assert_int_equal(arity, 2);
+    peer_close(&peer);
+}
+
+static void a_call_whose_monitor_goes_is_abandoned(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    spawn_call(&peer, 3, "wait", 0);
+    receive_spawned(&peer, &control);
+    demonitor(&peer, 3);
+    turn_until(is_abandoned);
+    assert_int_equal(seen.abandoned_call, seen.call);
+    peer_close(&peer);
+}
+
+static void a_call_of_rex_is_answered_and_abandoned_likewise(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    struct term element;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    for (int round = 0; round < 2; round++) {
+        monitor(&peer, "rex", 6);
+        begin = begin_gen_call(&peer, "rex", 6);
+        term_put_tuple(&peer.out, 5);
+        term_put_atom(&peer.out, "block_call");
+        term_put_atom(&peer.out, "m");
+        term_put_atom(&peer.out, round == 0 ? "value" : "wait");
+        term_put_list(&peer.out, 1);
+        term_put_atom(&peer.out, "foo");
+        term_put_nil(&peer.out);
+        term_put_atom(&peer.out, "user");
+        send_frame(&peer, begin);
+        if (round > 0)
+            break;
+        peer_receive(&peer, &control);
+        assert_int_equal(control.kind, CONTROL_SEND_ALIAS);
+        assert_true(term_tuple_of(term_first(control.payload), 2, &element));
+        assert_true(term_is_atom(term_next(element), "foo"));
+        demonitor(&peer, 6);
+    }
+    seen.rpcs = 0;
+    turn_until(is_called);
+    assert_int_equal(seen.abandoned, 0);
+    demonitor(&peer, 6);
+    turn_until(is_abandoned);
+    peer_close(&peer);
+}
+
+/* The node and others */
+
+static void a_process_of_a_node_that_is_not_there_is_down_soon(void **state)
+{
+    struct buf pid;
+    uint64_t watch;
+
+    (void)state;
+    start_ready();
+    buf_init(&pid, SIZE_MAX);
+    term_put_pid(&pid, slice_of("b@127.0.0.1"), 1, 0, 1);
+    watch = node_monitor(node, buf_slice(&pid));
+    assert_int_equal(seen.downs, 0);
+    turn_until(is_watch_down);
+    assert_int_equal(seen.down, watch);
+    buf_release(&pid);
+}
+
+static struct node *other;
+
+CONDITION(other_is_ready, node_service_pid(other).size > 0)
+
+static void start_other(void)
+{
+    static struct node_options other_options;
+
+    other_options = options;
+    other_options.name = "other@127.0.0.1";
+    other = node_new(&loop, &other_options, &EVENTS, NULL);
+    node_start(other, 200);
+    turn_until(other_is_ready);
+}
+
+static void a_message_to_a_node_that_is_not_connected_dials_it(void **state)
+{
+    static const struct slice hello = SLICE_LITERAL("\x83w\5hello");
+    uint64_t watch;
+
+    (void)state;
+    start_ready();
+    start_other();
+    assert_true(node_send(node, node_service_pid(other), hello));
+    assert_true(node_send(node, node_service_pid(other), hello));
+    turn_until(is_messaged);
+    turn_for(20);
+    assert_int_equal(seen.messages, 2);
+    assert_int_equal(seen.peers_up, 2);
+    assert_true(term_is_atom(term_from_raw(buf_slice(&seen.text)), "hello"));
+    watch = node_monitor(node, node_service_pid(other));
+    turn_for(20);
+    assert_int_equal(seen.downs, 0);
+    node_free(other);
+    turn_until(is_watch_down);
+    assert_int_equal(seen.down, watch);
+    turn_until(is_peer_down);
+}
+
+static void a_message_that_cannot_arrive_is_dropped(void **state)
+{
+    static const struct slice hello = SLICE_LITERAL("\x83w\5hello");
+    struct buf pid;
+
+    (void)state;
+    start_ready();
+    buf_init(&pid, SIZE_MAX);
+    term_put_pid(&pid, slice_of("nobody@127.0.0.1"), 1, 0, 1);
+    assert_true(node_send(node, buf_slice(&pid), hello));
+    turn_for(100);
+    assert_int_equal(node_stats(node).dropped_signals, 1);
+    buf_clear(&pid);
+    term_put_pid(&pid, slice_of("nowhere"), 1, 0, 1);
+    assert_false(node_send(node, buf_slice(&pid), hello));
+    assert_false(node_send(node, node_service_pid(node), hello));
+    buf_release(&pid);
+}
+
+static void a_peer_to_keep_is_dialled_again(void **state)
+{
+    static const char *const peers[] = {"other@127.0.0.1"};
+
+    (void)state;
+    options.peers = peers;
+    options.peer_count = 1;
+    start_ready();
+    turn_for(300); /* it is not there yet */
+    options.peer_count = 0;
+    start_other();
+    turn_until(is_peer_up);
+    node_free(other);
+    turn_until(is_peer_down);
+    seen.peers_up = 0;
+    start_other();
+    turn_until(is_peer_up);
+    node_free(other);
+    turn_for(20);
+}
+
+/* The global name: a visible peer, which is asked by calls to its rex. */
+
+static void connect_visible(struct test_peer *peer)
+{
+    peer_dial(peer, "v@127.0.0.1", "router");
+    handshake_dial(&peer->handshake, &peer->self, slice_of("cookie"), 4711,
+                   slice_of("router@127.0.0.1"), &peer->out);
+    peer->out.data[10] |= HANDSHAKE_FLAG_PUBLISHED;
+    peer_write(peer);
+    waiting_peer = peer;
+    turn_until(peer_shook_hands);
+}
+
+/* Expects {call, global, Function, ...} and replies. */
+static void answer_global(struct test_peer *peer, const char *function,
+                          const char *atom, struct slice pid)
+{
+    struct control control;
+    struct term element, request;
+    size_t begin;
+
+    peer_receive(peer, &control);
+    assert_int_equal(control.kind, CONTROL_SEND_NAME);
+    assert_true(term_is_atom(control.to, "rex"));
+    assert_true(term_tuple_of(term_first(control.payload), 3, &element));
+    assert_true(term_is_atom(element, "$gen_call"));
+    element = term_next(element);
+    assert_true(term_tuple_of(term_next(element), 5, &request));
+    assert_true(term_is_atom(term_next(request), "global"));
+    assert_true(term_is_atom(term_next(term_next(request)), function));
+    assert_true(term_tuple_of(element, 2, &element));
+    begin = frame_begin(&peer->out);
+    control_put_send(&peer->out, term_raw(element));
+    term_put_version(&peer->out);
+    term_put_tuple(&peer->out, 2);
+    term_put_raw(&peer->out, term_raw(term_next(element)));
+    if (atom)
+        term_put_atom(&peer->out, atom);
+    else
+        term_put_raw(&peer->out, pid);
+    send_frame(peer, begin);
+}
+
+static void a_name_that_means_nobody_is_registered_and_given_up(void **state)
+{
+    static const struct slice none = {NULL, 0};
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    connect_visible(&peer);
+    answer_global(&peer, "whereis_name", "undefined", none);
+    answer_global(&peer, "register_name", "yes", none);
+    turn_until(holds_name);
+    node_release_name(node, 2000, on_done, NULL);
+    answer_global(&peer, "whereis_name", NULL, node_service_pid(node));
+    assert_int_equal(seen.done, 0);
+    answer_global(&peer, "unregister_name", "ok", none);
+    turn_until(is_done);
+    assert_true(lost_name());
+    peer_close(&peer);
+}
+
+static void a_name_that_another_holds_is_not_fought(void **state)
+{
+    static const struct slice none = {NULL, 0};
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    connect_visible(&peer);
+    answer_global(&peer, "whereis_name", NULL, own_pid(&peer));
+    answer_global(&peer, "whereis_name", NULL, own_pid(&peer));
+    assert_true(lost_name());
+    answer_global(&peer, "whereis_name", "undefined", none);
+    answer_global(&peer, "register_name", "no", none);
+    answer_global(&peer, "whereis_name", NULL, node_service_pid(node));
+    turn_until(holds_name);
+    peer_close(&peer);
+}
+
+/* A kill of the service may be global's, or a stray one: it is asked. */
+static void a_kill_takes_nothing_away_but_makes_ask(void **state)
+{
+    struct test_peer peer;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    connect_visible(&peer);
+    answer_global(&peer, "whereis_name", NULL, node_service_pid(node));
+    turn_until(holds_name);
+    begin = frame_begin(&peer.out);
+    term_put_version(&peer.out);
+    term_put_tuple(&peer.out, 3);
+    term_put_integer(&peer.out, 26);
+    term_put_raw(&peer.out, own_pid(&peer));
+    term_put_raw(&peer.out, node_service_pid(node));
+    term_put_version(&peer.out);
+    term_put_atom(&peer.out, "kill");
+    send_frame(&peer, begin);
+    answer_global(&peer, "whereis_name", NULL, own_pid(&peer));
+    turn_until(lost_name);
+    peer_close(&peer);
+}
+
+static void giving_up_a_name_nobody_answers_for_has_a_limit(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    connect_visible(&peer);
+    answer_global(&peer, "whereis_name", NULL, node_service_pid(node));
+    turn_until(holds_name);
+    node_release_name(node, 100, on_done, NULL);
+    turn_until(is_done);
+    peer_close(&peer);
+}
+
+static void closing_sends_what_is_queued_and_leaves_epmd(void **state)
+{
+    static const struct slice hello = SLICE_LITERAL("\x83w\5hello");
+    struct test_peer peer;
+    struct control control;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    assert_true(node_send(node, own_pid(&peer), hello));
+    node_close(node, 1000, on_done, NULL);
+    turn_until(is_done);
+    peer_receive(&peer, &control);
+    assert_atom_reason(&control, "hello");
+    await_close(&peer);
+    assert_int_equal(epmd_port_of("router"), 0);
+    peer_close(&peer);
+}
+
+static void closing_before_the_start_is_done_works(void **state)
+{
+    (void)state;
+    start();
+    node_close(node, 1000, on_done, NULL);
+    turn_until(is_done);
+    assert_int_equal(seen.ready, 0);
+}
+
+static int release_terms(void **state)
+{
+    (void)state;
+    buf_release(&self_pid);
+    buf_release(&reference);
+    return 0;
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_node_registers_with_epmd_as_hidden_and_is_ready),
+        TEST(a_name_that_becomes_free_is_taken),
+        TEST(a_taken_name_fails_after_two_seconds),
+        TEST(without_epmd_the_node_fails_after_its_patience),
+        TEST(a_node_registers_again_when_epmd_comes_back),
+        TEST(a_name_that_is_no_node_name_fails),
+        TEST(a_peer_with_the_cookie_is_let_in),
+        TEST(a_second_connection_replaces_the_first),
+        TEST(the_oldest_of_too_many_handshakes_goes),
+        TEST(a_handshake_has_a_deadline),
+        TEST(garbage_instead_of_a_handshake_closes),
+        TEST(a_malformed_frame_closes_that_peer_only),
+        TEST(a_silent_peer_is_closed_and_an_idle_one_gets_ticks),
+        TEST(a_tick_is_answered),
+        TEST(a_peer_that_does_not_read_is_closed_at_the_limit),
+        TEST(a_ping_is_answered_yes),
+        TEST(a_monitor_on_nobody_is_down_at_once),
+        TEST(a_monitor_on_the_service_is_known_until_it_is_taken_away),
+        TEST(when_a_peer_goes_all_it_waited_for_goes_first),
+        TEST(links_to_nobody_break_and_unlinks_are_acknowledged),
+        TEST(a_message_to_the_service_reaches_it),
+        TEST(messages_to_nobody_are_dropped),
+        TEST(a_call_too_deep_is_refused_with_whom_to_tell),
+        TEST(a_refused_message_that_is_no_call_has_nobody_to_tell),
+        TEST(a_call_returns_as_the_reason_of_its_process),
+        TEST(an_unknown_function_is_undef_with_its_arguments),
+        TEST(an_error_that_comes_later_names_the_arity),
+        TEST(a_call_whose_monitor_goes_is_abandoned),
+        TEST(a_call_of_rex_is_answered_and_abandoned_likewise),
+        TEST(a_process_of_a_node_that_is_not_there_is_down_soon),
+        TEST(a_message_to_a_node_that_is_not_connected_dials_it),
+        TEST(a_message_that_cannot_arrive_is_dropped),
+        TEST(a_peer_to_keep_is_dialled_again),
+        TEST(a_name_that_means_nobody_is_registered_and_given_up),
+        TEST(a_name_that_another_holds_is_not_fought),
+        TEST(a_kill_takes_nothing_away_but_makes_ask),
+        TEST(giving_up_a_name_nobody_answers_for_has_a_limit),
+        TEST(closing_sends_what_is_queued_and_leaves_epmd),
+        TEST(closing_before_the_start_is_done_works),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, release_terms);
+}
