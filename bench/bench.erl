@@ -135,7 +135,7 @@ waiting_rows(#{router := Router} = Rig) ->
     Each = (Plateau - Idle) / ?WAITING,
     [{"resident, idle (MiB)", Idle / 1024, none, none, 16},
      {"calls in flight when measured", InFlight, none, none, none},
-     {"resident, per waiting call (KiB; goal: the router's)", Each, Peer,
+     {"resident, per waiting call (KiB)", Each, Peer,
       none, 22},
      {"calls without a right answer", ?WAITING - Answered, none, none, 0},
      {"last answer after (s)", LastMs / 1000, none, none, 12.5},

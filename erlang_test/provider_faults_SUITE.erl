@@ -61,7 +61,11 @@ all() ->
      a_trusted_certificate_is_accepted,
      an_unknown_authority_is_unreachable_and_gets_nothing,
      a_certificate_for_another_host_is_unreachable_and_gets_nothing,
-     an_expired_certificate_is_unreachable_and_gets_nothing].
+     an_expired_certificate_is_unreachable_and_gets_nothing,
+     %% HTTP/2
+     http2_calls_share_a_connection,
+     an_http2_server_that_goes_away_is_not_noticed,
+     an_http2_call_that_is_given_up_leaves_the_others_alone].
 
 %% Settings of the router for one test; the others have the defaults.
 settings(silence_before_the_headers_times_out) ->
@@ -639,6 +643,127 @@ valid() ->
     {calendar:gregorian_days_to_date(Days - 1),
      calendar:gregorian_days_to_date(Days + 1)}.
 
+%% ----------------------------------------------------------------- HTTP/2
+
+%% Runs Fun(Config, Restart) with a router whose provider speaks HTTP/2: nghttpx
+%% before the scripted one. Restart() makes the proxy say goodbye and start
+%% again.
+over_http2(Config, Fun) ->
+    case os:find_executable("nghttpx") of
+        false -> {skip, "no nghttpx here"};
+        Program -> over_http2(Config, Fun, Program)
+    end.
+
+over_http2(Config, Fun, Program) ->
+    {Tls, CaFile} = certificate(Config, {iPAddress, <<127, 0, 0, 1>>}, valid()),
+    {ok, Listener} = gen_tcp:listen(0, []),
+    {ok, Port} = inet:port(Listener),
+    gen_tcp:close(Listener),
+    Start = fun() -> start_proxy(Config, Program, Tls, Port) end,
+    Proxy = Start(),
+    {exited, 0} = bed:stop_router(Config),
+    Config1 = router_with(Config, [{"OPENAI_BASE_URL",
+                                    binary_to_list(url("https", Port))},
+                                   {"LLM_ROUTER_TLS_CA_FILE", CaFile}]),
+    Fun(Config1, fun() -> stop_proxy(Proxy, "QUIT"), Start() end),
+    {exited, 0} = bed:stop_router(Config1).
+
+start_proxy(Config, Program, Tls, Port) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    #{port := Backend} = bed:provider(Config),
+    {KeyType, Key} = proplists:get_value(key, Tls),
+    KeyFile = pem_file(Dir, [{KeyType, Key}]),
+    CertFile = pem_file(Dir, [{'Certificate', proplists:get_value(cert, Tls)}]),
+    Args = ["--conf=/dev/null", "--errorlog-file=" ++ Dir ++ "nghttpx.log",
+            "--no-ocsp", io_lib:format("--frontend=127.0.0.1,~b", [Port]),
+            io_lib:format("--backend=127.0.0.1,~b", [Backend]),
+            KeyFile, CertFile],
+    Proxy = open_port({spawn_executable, Program},
+                      [{args, [lists:flatten(A) || A <- Args]}, exit_status]),
+    bed:eventually(fun() -> listens(Port) end),
+    Proxy.
+
+listens(Port) ->
+    case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+        {ok, Socket} -> gen_tcp:close(Socket), true;
+        {error, _} -> false
+    end.
+
+stop_proxy(Proxy, Signal) ->
+    {os_pid, OsPid} = erlang:port_info(Proxy, os_pid),
+    os:cmd("kill -s " ++ Signal ++ " " ++ integer_to_list(OsPid)),
+    receive {Proxy, {exit_status, _}} -> ok end.
+
+%% A new PEM file of {Type, Der} entries.
+pem_file(Dir, Entries) ->
+    Name = integer_to_list(erlang:unique_integer([positive])) ++ ".pem",
+    File = filename:join(Dir, Name),
+    ok = file:write_file(File, public_key:pem_encode(
+                                 [{Type, Der, not_encrypted}
+                                  || {Type, Der} <- Entries])),
+    File.
+
+%% Answers of so many calls at once.
+calls_at_once(Config, N) ->
+    Server = {llm_router, bed:node(Config)},
+    bed:on(bed:caller(Config),
+           fun() ->
+                   Ids = [gen_server:send_request(Server, ?OP)
+                          || _ <- lists:seq(1, N)],
+                   [begin
+                        {reply, Answer} = gen_server:receive_response(Id, 10000),
+                        Answer
+                    end || Id <- Ids]
+           end).
+
+slow_model(Config) ->
+    scripted_provider:set_handler(
+      bed:provider(Config),
+      fun(Request) -> [{sleep, 300} | scripted_model:from_document(Request)] end).
+
+connections_opened(Config) ->
+    #{provider := #{connections_opened := N}} = bed:call(Config, stats),
+    N.
+
+http2_calls_share_a_connection(Config) ->
+    over_http2(Config,
+               fun(Config1, _Restart) ->
+                       slow_model(Config),
+                       {ok, _} = bed:call(Config1, ?OP),
+                       Start = bed:now_ms(),
+                       Answers = calls_at_once(Config1, 20),
+                       ?assertEqual(20, length([ok || {ok, _} <- Answers])),
+                       ?assert(bed:now_ms() - Start < bed:limit_ms(2000)),
+                       ?assertEqual(1, connections_opened(Config1))
+               end).
+
+an_http2_server_that_goes_away_is_not_noticed(Config) ->
+    over_http2(Config,
+               fun(Config1, Restart) ->
+                       {ok, _} = bed:call(Config1, ?OP),
+                       Restart(),
+                       ?assertMatch({ok, #{attempts := 1}},
+                                    bed:call(Config1, ?OP))
+               end).
+
+an_http2_call_that_is_given_up_leaves_the_others_alone(Config) ->
+    over_http2(Config,
+               fun(Config1, _Restart) ->
+                       slow_model(Config),
+                       {ok, _} = bed:call(Config1, ?OP),
+                       Impatient = erlang:append_element(?OP,
+                                                         #{timeout => 100}),
+                       Self = self(),
+                       spawn_link(fun() ->
+                                          Self ! {answers,
+                                                  calls_at_once(Config1, 10)}
+                                  end),
+                       {error, {timeout, _}} = bed:call(Config1, Impatient),
+                       Answers = receive {answers, A} -> A end,
+                       ?assertEqual(10, length([ok || {ok, _} <- Answers])),
+                       ?assertEqual(1, connections_opened(Config1))
+               end).
+
 %% Listener options with a certificate for Name from a new authority, whose
 %% own certificate is in the file.
 certificate(Config, Name, Validity) ->
@@ -653,10 +778,7 @@ certificate(Config, Name, Validity) ->
                                        {validity, Validity} | Key]},
             client_chain => #{root => Key, intermediates => [],
                               peer => Key}}),
-    File = filename:join(proplists:get_value(priv_dir, Config),
-                         integer_to_list(erlang:unique_integer([positive]))
-                         ++ ".pem"),
-    Pem = [{'Certificate', Der, not_encrypted}
-           || Der <- proplists:get_value(cacerts, Client)],
-    ok = file:write_file(File, public_key:pem_encode(Pem)),
+    File = pem_file(proplists:get_value(priv_dir, Config),
+                    [{'Certificate', Der}
+                     || Der <- proplists:get_value(cacerts, Client)]),
     {lists:keydelete(verify, 1, Tls), File}.

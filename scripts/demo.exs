@@ -71,12 +71,10 @@ defmodule Demo do
   defp print(task), do: print(task, 0)
 
   defp print(task, indent) do
-    IO.puts([
-      String.duplicate(" ", indent),
-      task.id |> to_string() |> String.pad_leading(3),
-      ". ",
-      task.title
-    ])
+    number = task.id |> to_string() |> String.pad_leading(3)
+    [first | rest] = wrap(String.split(task.title), @width - indent - 5)
+    IO.puts([String.duplicate(" ", indent), number, ". ", first])
+    paragraph(Enum.join(rest, " "), indent + 5)
 
     facts =
       [

@@ -121,7 +121,7 @@ static struct slice fold_title(struct arena *arena, struct slice text,
 
 static bool all_strings(const struct jv *value)
 {
-    bool all = value->type == JV_ARRAY && value->as.array.count > 0;
+    bool all = value->type == JV_ARRAY;
 
     for (size_t i = 0; all && i < value->as.array.count; i++)
         all = jv_is_string(&value->as.array.items[i]);

@@ -196,9 +196,11 @@ static const char *verify_reason(CURL *easy)
     long number = X509_V_OK;
 
     curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &number);
-    /* A chain that is right for another host has no error of its own. */
-    return number == X509_V_OK ? "the certificate is for another host"
-                               : X509_verify_cert_error_string(number);
+    /* A chain that is right for another host has no error of its own; curl
+     * looks at the name first and leaves the number it began with. */
+    return number == X509_V_OK || number == X509_V_ERR_UNSPECIFIED
+               ? "the certificate is for another host"
+               : X509_verify_cert_error_string(number);
 }
 
 static void explain(const struct transfer *transfer, CURLcode result,

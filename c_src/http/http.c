@@ -288,31 +288,36 @@ void transfer_fail(struct transfer *transfer, const char *reason)
     transfer_end(transfer, &outcome);
 }
 
+static void bury(struct transfer *transfer)
+{
+    list_remove(&transfer->link);
+    if (origin_is_led_by(transfer))
+        origin_left(transfer, NULL);
+    drop(transfer);
+}
+
 void http_cancel(struct http *http, uint64_t id)
 {
     struct transfer *transfer = map_remove(&http->transfers, MAP_KEY(id));
 
     if (!transfer)
         return;
+    http->stats.transfers_cancelled++;
+    if (!http->in_curl) {
+        bury(transfer);
+        return;
+    }
     transfer->cancelled = true;
     loop_timer_stop(&transfer->timer);
     list_remove(&transfer->link);
     list_append(&http->dying, &transfer->link);
-    http->stats.transfers_cancelled++;
     http_wake(http);
 }
 
-static void bury(struct http *http)
+static void bury_dying(struct http *http)
 {
-    while (!list_is_empty(&http->dying)) {
-        struct transfer *transfer =
-            LIST_ENTRY(http->dying.next, struct transfer, link);
-
-        list_remove(&transfer->link);
-        if (origin_is_led_by(transfer))
-            origin_left(transfer, NULL);
-        drop(transfer);
-    }
+    while (!list_is_empty(&http->dying))
+        bury(LIST_ENTRY(http->dying.next, struct transfer, link));
 }
 
 static void start_ready(struct http *http)
@@ -338,12 +343,12 @@ static void end_of_turn(void *context)
 {
     struct http *http = context;
 
-    bury(http);
+    bury_dying(http);
     start_ready(http);
     http->in_last_pass = true;
     for (size_t i = 0; i < http->lane_count; i++)
         lane_run_due(&http->lanes[i]);
-    bury(http);
+    bury_dying(http);
     sockets_apply(http);
     http->in_last_pass = false;
     loop_task_cancel(&http->task);

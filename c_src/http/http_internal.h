@@ -7,8 +7,8 @@
  *     trust.c   the CA certificates, read once by the thread pool
  *
  * A transfer is created by http_submit, started at the end of that turn, and
- * freed in transfer_end or, when cancelled, at the end of the turn: never
- * inside a callback of curl, which forbids removing a handle there. */
+ * freed in transfer_end or http_cancel; never inside a callback of curl, which
+ * forbids removing a handle there: then at the end of the turn. */
 #ifndef LLM_ROUTER_HTTP_INTERNAL_H
 #define LLM_ROUTER_HTTP_INTERNAL_H
 
@@ -20,7 +20,7 @@
 #include "llm_router/http/http.h"
 
 enum {
-    LANES_MAX = 16,
+    LANES_MAX = 64,
     /* A lane is filled to here before the next one is used, so that few
      * callers share few connections; one HTTP/2 connection carries as many
      * (servers allow about 100 streams). Beyond, the emptiest lane is next. */
@@ -85,9 +85,10 @@ struct http {
     struct loop_task task;
     struct loop_timer again; /* a pass in the next turn */
     bool in_last_pass;
+    bool in_curl;          /* which may call on_headers and on_body */
     struct list ready;     /* to be started in this turn's last pass */
     struct list untrusted; /* wait for the CA certificates */
-    struct list dying;     /* cancelled, still known to curl */
+    struct list dying;     /* cancelled in a callback of curl */
     struct list changed;   /* sockets whose interest changed */
     struct map transfers;  /* by id */
     struct map origins;    /* by "scheme://host:port" */

@@ -113,7 +113,9 @@ static void act(struct lane *lane, curl_socket_t descriptor, int events)
     CURLMsg *message;
     int count;
 
+    lane->http->in_curl = true;
     curl_multi_socket_action(lane->multi, descriptor, events, &count);
+    lane->http->in_curl = false;
     while ((message = curl_multi_info_read(lane->multi, &count)))
         if (message->msg == CURLMSG_DONE)
             end_transfer(message->easy_handle, message->data.result);

@@ -444,7 +444,8 @@ bool jv_parse(struct arena *arena, struct slice text, unsigned flags,
     if (text.size > limits->max_bytes)
         return error_set(err, ERR_TOO_LARGE, "JSON: %zu bytes, limit %zu",
                          text.size, limits->max_bytes);
-    buf_init(&p.pending, sizeof(struct jv_member) * limits->max_values);
+    buf_init(&p.pending,
+             PENDING_SIZE + sizeof(struct jv_member) * limits->max_values);
     buf_reserve(&p.pending, PENDING_SIZE);
     *value = arena_alloc(arena, sizeof(**value));
     parsed = parse_document(&p, used, *value);

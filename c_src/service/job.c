@@ -1,7 +1,9 @@
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "llm_router/base/log.h"
+#include "llm_router/core/quote.h"
 #include "service/service_internal.h"
 
 enum { REQUEST_ID_SIZE = 16 /* of the ids made here */ };
@@ -226,6 +228,18 @@ static bool next_candidate(struct job *job,
     return true;
 }
 
+/* A provider may echo the request in its message. */
+static void give_up(struct job *job, const struct provider_failure *failure)
+{
+    struct error error = failure->error;
+
+    if (quotes_chat(slice_of(error.message), dialogue_chat(job->dialogue)))
+        snprintf(error.message, sizeof(error.message),
+                 "the provider said %d and quoted the request",
+                 error.http_status);
+    job_fail(job, &error);
+}
+
 static void on_failure(struct job *job, const struct provider_failure *failure)
 {
     const struct config *config = job->service->config;
@@ -252,7 +266,7 @@ static void on_failure(struct job *job, const struct provider_failure *failure)
         ask(job);
         return;
     }
-    job_fail(job, &failure->error);
+    give_up(job, failure);
 }
 
 static void on_attempt_done(void *context, struct attempt *attempt,

@@ -184,7 +184,7 @@ static void ids_and_dependencies_may_be_text(void **state)
         shape_of(settle("[{'id':'1','title':'A'},"
                         "{'id':' 02 ','title':'B','dependencies':['1']},"
                         "{'id':'T-3','title':'C','dependencies':[2.0,'1']},"
-                        "{'id':4,'title':'D','dependencies':'T-3, 1,'},"
+                        "{'id':4,'title':'D','dependencies':',T-3, 1,'},"
                         "{'id':5,'title':'E','dependencies':4}]")),
         "1 A []; 2 B [1]; 3 C [1,2]; 4 D [1,3]; 5 E [4]");
     assert_warned("renumbered");
@@ -440,6 +440,8 @@ static void text_of_another_type_is_not_lost(void **state)
     assert_slice(tasks.tasks[0].details, "one\ntwo");
     assert_slice(tasks.tasks[0].description, "{\"why\":[1]}");
     assert_slice(tasks.tasks[0].test_strategy, "5");
+    assert_null(
+        settle("[{'id':1,'title':'A','details':[]}]").tasks[0].details.data);
     assert_warned("tasks[0].details: list of lines joined");
     assert_warned("tasks[0].description: object kept as JSON text");
 }

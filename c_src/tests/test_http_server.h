@@ -31,6 +31,7 @@ struct server {
     pthread_t acceptor;
     pthread_t threads[SERVER_THREADS_MAX];
     atomic_int connections;
+    atomic_int closed; /* of the connections */
     atomic_int requests;
     atomic_llong gone_ms; /* when a client was last seen to close */
     char last[SERVER_REQUEST_MAX];
@@ -57,6 +58,7 @@ static inline void *server_run_script(void *context)
 
     thread->server->script(thread->server, thread->peer, thread->number);
     close(thread->peer);
+    thread->server->closed++;
     mem_free(thread);
     return NULL;
 }
@@ -173,9 +175,9 @@ static inline bool server_say(int peer, const char *text)
 /* Waits until the client closes, and notes when. */
 static inline void server_await_close(struct server *server, int peer)
 {
-    char byte[64];
+    char bytes[16 * 1024];
 
-    while (read(peer, byte, sizeof(byte)) > 0)
+    while (read(peer, bytes, sizeof(bytes)) > 0)
         continue;
     server->gone_ms = now_ms();
 }

@@ -407,6 +407,7 @@ static void bytes_and_values_are_bounded(void **state)
     (void)state;
     assert_true(jv_parse(&arena, slice_of("[1,2,3]"), JV_STRICT, &limits, NULL,
                          &value, &err));
+    assert_int_equal(jv_count(value), 3);
     assert_false(jv_parse(&arena, slice_of("[1,2,3] "), JV_STRICT, &limits,
                           NULL, &value, &err));
     assert_int_equal(err.code, ERR_TOO_LARGE);

@@ -5,8 +5,11 @@
  * the answer. Redirects are errors, environment proxies are not used, TLS is
  * always verified, plain http only where the caller allows it.
  *
- * Transfers are spread over several multi handles by host and in turn, because
- * libcurl scans all transfers of a multi when it removes one. */
+ * Transfers are spread over up to 64 multi handles, because libcurl scans all
+ * connections of a multi for each transfer: the first is filled with 64
+ * transfers before the next is used, so that few calls share few connections.
+ * A burst to a host that was not used for a minute waits for its first
+ * connection. SIGPIPE must be ignored by the program. */
 #ifndef LLM_ROUTER_HTTP_HTTP_H
 #define LLM_ROUTER_HTTP_HTTP_H
 
@@ -18,16 +21,22 @@ struct http;
 
 struct http_options {
     size_t max_connections_per_host; /* 0: as many as transfers */
-    size_t max_idle_connections;     /* kept alive, in all */
+    size_t max_idle_connections;     /* kept alive, in all, roughly */
     uint64_t max_idle_age_s;
-    const char *ca_file; /* NULL: the system's bundle */
+    const char *ca_file; /* NULL: the system's bundle; read by the thread pool
+                            when the first https:// request comes, borrowed
+                            until then */
 };
 
 struct http *http_new(struct loop *loop, const struct http_options *options);
-void http_free(struct http *http); /* cancels what is left, no callbacks */
 
-/* One attempt. Everything is borrowed until `done` was called or the transfer
- * was cancelled. */
+/* Cancels what is left, without callbacks. Sockets are given back by the loop's
+ * next turns: loop_release runs them. NULL is allowed. */
+void http_free(struct http *http);
+
+/* One attempt. What it points to is borrowed until on_done was called or
+ * http_cancel returned; if that was inside on_headers or on_body, until the end
+ * of this turn of the loop. */
 struct http_request {
     const char *url;
     const char *const *headers; /* "Name: value" */
@@ -42,7 +51,7 @@ struct http_request {
 
 enum http_end {
     HTTP_WHOLE,     /* the protocol's own end of the body */
-    HTTP_CUT,       /* connection lost after the status line */
+    HTTP_CUT,       /* connection lost after on_headers */
     HTTP_NO_ANSWER, /* resolve, connect, TLS or send failure: nothing came */
     HTTP_TIMEOUT,   /* one of the three; `error` names it */
     HTTP_TOO_LARGE,

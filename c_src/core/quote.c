@@ -1,0 +1,85 @@
+#include "llm_router/core/quote.h"
+
+/* Rabin-Karp over every window of the text at once: a small filter of their
+ * hashes decides where the chat is compared byte by byte. */
+enum { FILTER_BITS = 4096 };
+static const uint64_t BASE = 0x100000001B3u;
+
+struct windows {
+    struct slice text;
+    uint64_t leaving; /* BASE to the power QUOTE_MIN */
+    uint64_t filter[FILTER_BITS / 64];
+};
+
+static uint64_t roll(const struct windows *windows, uint64_t hash,
+                     struct slice text, size_t at)
+{
+    hash = hash * BASE + (unsigned char)text.data[at];
+    if (at >= QUOTE_MIN)
+        hash -= windows->leaving * (unsigned char)text.data[at - QUOTE_MIN];
+    return hash;
+}
+
+static size_t bit_of(uint64_t hash)
+{
+    return (hash * 0x9E3779B97F4A7C15u) >> 52; /* 12 bits */
+}
+
+static void windows_init(struct windows *windows, struct slice text)
+{
+    uint64_t hash = 0;
+
+    *windows = (struct windows){.text = text, .leaving = 1};
+    for (int i = 0; i < QUOTE_MIN; i++)
+        windows->leaving *= BASE;
+    for (size_t at = 0; at < text.size; at++) {
+        size_t bit;
+
+        hash = roll(windows, hash, text, at);
+        if (at + 1 < QUOTE_MIN)
+            continue;
+        bit = bit_of(hash);
+        windows->filter[bit / 64] |= UINT64_C(1) << bit % 64;
+    }
+}
+
+static bool has_window_of(const struct windows *windows, struct slice content)
+{
+    uint64_t hash = 0;
+
+    for (size_t at = 0; at < content.size; at++) {
+        size_t bit;
+        struct slice window;
+
+        hash = roll(windows, hash, content, at);
+        if (at + 1 < QUOTE_MIN)
+            continue;
+        bit = bit_of(hash);
+        if (!(windows->filter[bit / 64] & UINT64_C(1) << bit % 64))
+            continue;
+        window = slice_make(content.data + at + 1 - QUOTE_MIN, QUOTE_MIN);
+        if (slice_find(windows->text, window) >= 0)
+            return true;
+    }
+    return false;
+}
+
+bool quotes_chat(struct slice text, const struct chat *chat)
+{
+    struct windows windows;
+
+    if (text.size > QUOTE_TEXT_MAX)
+        text.size = QUOTE_TEXT_MAX;
+    if (text.size < QUOTE_MIN)
+        return false;
+    windows_init(&windows, text);
+    for (size_t i = 0; i < chat->message_count; i++) {
+        struct slice content = chat->messages[i].content;
+
+        if (content.size > QUOTE_SCAN_MAX)
+            content.size = QUOTE_SCAN_MAX;
+        if (has_window_of(&windows, content))
+            return true;
+    }
+    return false;
+}

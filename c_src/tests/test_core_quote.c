@@ -1,0 +1,60 @@
+#include "tests/unit.h"
+
+#include "llm_router/core/quote.h"
+
+static bool quotes(const char *text, const char *content)
+{
+    struct message messages[] = {
+        {ROLE_SYSTEM, SLICE_LITERAL("You are a senior engineer.")},
+        {ROLE_USER, slice_of(content)},
+    };
+    const struct chat chat = {.messages = messages, .message_count = 2};
+
+    return quotes_chat(slice_of(text), &chat);
+}
+
+static void a_part_of_the_prompt_is_found_wherever_it_is(void **state)
+{
+    (void)state;
+    assert_true(quotes("bad: \"the merger is on Tuesday\"",
+                       "Tell them that the merger is on Tuesday, please"));
+    assert_true(quotes("merger is on Tue", "merger is on Tue"));
+    assert_true(quotes("x You are a senior engineer x", ""));
+}
+
+static void other_words_are_no_quotation(void **state)
+{
+    (void)state;
+    assert_false(quotes("Incorrect API key provided", "the merger is on"));
+    assert_false(quotes("merger is on Tu", "merger is on Tuesday"));
+    assert_false(quotes("", ""));
+}
+
+static void every_window_is_looked_at(void **state)
+{
+    char content[300], text[40];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(content) - 1; i++)
+        content[i] = (char)('a' + i * i % 23);
+    content[sizeof(content) - 1] = '\0';
+    for (size_t at = 0; at + QUOTE_MIN < sizeof(content); at++) {
+        memset(text, '-', sizeof(text));
+        memcpy(text + at % 20, content + at, QUOTE_MIN);
+        text[sizeof(text) - 1] = '\0';
+        assert_true(quotes(text, content));
+        text[at % 20 + 7] = '!';
+        assert_false(quotes(text, content));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_part_of_the_prompt_is_found_wherever_it_is),
+        cmocka_unit_test(other_words_are_no_quotation),
+        cmocka_unit_test(every_window_is_looked_at),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
