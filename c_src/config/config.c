@@ -39,7 +39,7 @@ struct key {
 
 enum { HOUR_MS = 3600000, MIB = 1024 * 1024 };
 
-/* Every key. docs/configuration.md explains each; a test compares the two. */
+/* Every key; docs/configuration.md explains each (test_config.c compares). */
 static const struct key keys[] = {
     LIST("routes", "simple", simple, "openai/gpt-5.4-nano"),
     LIST("routes", "medium", medium, "openai/gpt-5.4-mini"),
@@ -351,6 +351,17 @@ bool config_load(struct config *config, struct error *err)
     return load_file(config, err) && load_variables(config, err) &&
            check_ca_file(config, err) &&
            config_providers_from_environment(config, err);
+}
+
+bool config_key(size_t index, const char **section, const char **name,
+                const char **value)
+{
+    if (index >= KEY_COUNT)
+        return false;
+    *section = keys[index].section;
+    *name = keys[index].name;
+    *value = keys[index].value;
+    return true;
 }
 
 void config_init(struct config *config)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "llm_router/config/config.h"
+#include "llm_router/config/files.h"
 
 static char directory[] = "/tmp/llm_router_config_XXXXXX";
 static char path[256];
@@ -24,6 +25,18 @@ static const char *write_file(const char *name, const char *text, mode_t mode)
     fclose(file);
     chmod(path, mode);
     return path;
+}
+
+static void remove_directory(void)
+{
+    static const char *const names[] = {"config.json", "key", "cookie",
+                                        ".erlang.cookie"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
+        unlink(path);
+    }
+    rmdir(directory);
 }
 
 static int set_up(void **state)
@@ -251,10 +264,32 @@ static void wrong_usage_names_the_option(void **state)
     }
 }
 
+/* Runs from the project's folder, as make does. */
+static void every_key_is_documented_with_its_default(void **state)
+{
+    const char *section, *name, *value;
+    struct slice docs;
+    char row[200];
+
+    (void)state;
+    assert_true(file_read(&config.arena, "docs/configuration.md", 1 << 20,
+                          FILE_ANY, &docs, &err));
+    for (size_t i = 0; config_key(i, &section, &name, &value); i++) {
+        bool is_text = value[strspn(value, "0123456789")] != '\0';
+
+        snprintf(row, sizeof(row), "| `%s.%s` | %s%s%s |", section, name,
+                 is_text ? "`" : "", value[0] ? value : "system bundle",
+                 is_text ? "`" : "");
+        if (slice_find(docs, slice_of(row)) < 0)
+            fail_msg("docs/configuration.md has no row %s", row);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
+    int failed;
     const struct CMUnitTest tests[] = {
         TEST(defaults_and_one_key_are_enough),
         TEST(without_a_provider_there_is_no_start),
@@ -269,9 +304,12 @@ int main(void)
         TEST(a_cookie_file_that_others_can_read_is_refused),
         TEST(names_are_completed_as_erl_does),
         TEST(wrong_usage_names_the_option),
+        TEST(every_key_is_documented_with_its_default),
     };
 
     if (!mkdtemp(directory))
         return 1;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    remove_directory();
+    return failed;
 }

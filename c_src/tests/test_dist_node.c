@@ -923,6 +923,83 @@ static void a_process_of_a_node_that_is_not_there_is_down_soon(void **state)
     buf_release(&pid);
 }
 
+/* {19, From, To, Ref} received; another says {28, To, From, Ref}. */
+static void only_the_watched_node_can_say_that_a_process_is_down(void **state)
+{
+    struct test_peer watched, liar;
+    struct control control;
+
+    (void)state;
+    start_ready();
+    peer_connect(&watched, "a@127.0.0.1", "router");
+    peer_connect(&liar, "b@127.0.0.1", "router");
+    turn_for(20);
+    node_monitor(node, own_pid(&watched));
+    peer_receive(&watched, &control);
+    assert_int_equal(control.kind, CONTROL_MONITOR);
+    for (int i = 0; i < 2; i++) {
+        struct test_peer *peer = i == 0 ? &liar : &watched;
+        size_t begin = frame_begin(&peer->out);
+
+        assert_int_equal(seen.downs, 0);
+        control_put_monitor_exit(&peer->out, CONTROL_FLAG_EXIT_PAYLOAD,
+                                 term_raw(control.to), term_raw(control.from),
+                                 term_raw(control.reference));
+        term_put_atom(&peer->out, "normal");
+        send_frame(peer, begin);
+        turn_for(20);
+    }
+    assert_int_equal(seen.downs, 1);
+    peer_close(&watched);
+    peer_close(&liar);
+}
+
+/* Both dial at once. The node's own call has sent its name to `name`, which
+ * does not answer; then that node calls. Returns the status it is given. */
+static void call_while_dialled(const char *name, const char *node_name,
+                               char status[32])
+{
+    struct sockaddr_in address;
+    socklen_t size = sizeof(address);
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct test_peer peer;
+
+    uv_ip4_addr("127.0.0.1", 0, &address);
+    assert_int_equal(
+        bind(listening, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listening, 4), 0);
+    getsockname(listening, (struct sockaddr *)&address, &size);
+    epmd.listed = name;
+    epmd.listed_port = ntohs(address.sin_port);
+    options.peers = &node_name;
+    options.peer_count = 1;
+    start_ready();
+    turn_for(50);
+    peer_dial(&peer, node_name, "router");
+    handshake_dial(&peer.handshake, &peer.self, slice_of("cookie"), 4711,
+                   slice_of("router@127.0.0.1"), &peer.out);
+    peer_write(&peer);
+    turn_for(50);
+    peer_read(&peer);
+    assert_in_range(peer.in.size, 3, 4096);
+    snprintf(status, 32, "%.*s", peer.in.data[1], peer.in.data + 2);
+    peer_close(&peer);
+    close(listening);
+}
+
+static void of_two_calls_at_once_that_of_the_greater_name_wins(void **state)
+{
+    char status[32];
+
+    (void)state;
+    call_while_dialled("a", "a@127.0.0.1", status);
+    assert_string_equal(status, "snok");
+    teardown(state);
+    setup(state);
+    call_while_dialled("z", "z@127.0.0.1", status);
+    assert_string_equal(status, "sok_simultaneous");
+}
+
 static struct node *other;
 
 CONDITION(other_is_ready, node_service_pid(other).size > 0)
@@ -1193,6 +1270,8 @@ int main(void)
         TEST(a_call_whose_monitor_goes_is_abandoned),
         TEST(a_call_of_rex_is_answered_and_abandoned_likewise),
         TEST(a_process_of_a_node_that_is_not_there_is_down_soon),
+        TEST(only_the_watched_node_can_say_that_a_process_is_down),
+        TEST(of_two_calls_at_once_that_of_the_greater_name_wins),
         TEST(a_message_to_a_node_that_is_not_connected_dials_it),
         TEST(a_message_that_cannot_arrive_is_dropped),
         TEST(a_peer_to_keep_is_dialled_again),

@@ -64,6 +64,8 @@ static struct {
     uint16_t port; /* kept, so that it can come back at the same */
     struct epmd_client clients[EPMD_CLIENTS];
     int registrations;
+    const char *listed; /* one more name, of no client; NULL: none */
+    uint16_t listed_port;
 } epmd;
 
 static inline void epmd_forget(uv_handle_t *handle)
@@ -94,16 +96,27 @@ static inline void epmd_register_client(struct epmd_client *client)
     epmd_say(client, 6);
 }
 
+static inline void epmd_found(struct epmd_client *client,
+                              const unsigned char port[2])
+{
+    memcpy(client->reply, "w\0\0\0M\0\0\6\0\6", 10);
+    memcpy(client->reply + 2, port, 2);
+}
+
 static inline void epmd_tell_port(struct epmd_client *client)
 {
+    const char *name = (char *)client->request + 3;
+    const unsigned char listed[2] = {(unsigned char)(epmd.listed_port >> 8),
+                                     (unsigned char)epmd.listed_port};
+
     client->request[client->size] = '\0';
     memcpy(client->reply, "w\1", 2);
+    if (epmd.listed && strcmp(epmd.listed, name) == 0)
+        epmd_found(client, listed);
     for (int i = 0; i < EPMD_CLIENTS; i++) {
-        if (!epmd.clients[i].open || epmd.clients[i].name[0] == '\0' ||
-            strcmp(epmd.clients[i].name, (char *)client->request + 3) != 0)
-            continue;
-        memcpy(client->reply, "w\0\0\0M\0\0\6\0\6", 10);
-        memcpy(client->reply + 2, epmd.clients[i].port, 2);
+        if (epmd.clients[i].open && epmd.clients[i].name[0] != '\0' &&
+            strcmp(epmd.clients[i].name, name) == 0)
+            epmd_found(client, epmd.clients[i].port);
     }
     epmd_say(client, client->reply[1] ? 2 : 10);
 }

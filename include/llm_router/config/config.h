@@ -87,6 +87,11 @@ bool config_load_cookie(struct config *config, struct error *err);
 /* The effective configuration as JSON on stdout, secrets as "***". */
 void config_print(const struct config *config);
 
+/* The index-th key of the table with its default, as documentation writes
+ * them; false behind the last. */
+bool config_key(size_t index, const char **section, const char **name,
+                const char **value);
+
 void config_init(struct config *config);
 void config_release(struct config *config);
 
