@@ -308,6 +308,8 @@ static void dependencies_on_existing_tasks_are_kept(void **state)
                         "32 A [7,31]; 33 B [30,32]");
     assert_warned("task 32: dependency 8 dropped");
     assert_warned("task 33: dependency 100 dropped");
+    list = read_as(&TASKS, "[{'id':'x','title':'A','dependencies':[30,31]}]");
+    assert_string_equal(shape_of(settle_from(&list, 31)), "31 A [30]");
 }
 
 static void numbering_may_begin_elsewhere_whatever_the_model_did(void **state)

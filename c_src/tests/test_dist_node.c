@@ -277,9 +277,10 @@ static size_t begin_gen_call(struct test_peer *peer, const char *name,
 }
 
 /* {29, ReqId, From, GL, {erpc, execute_call, 4}, [monitor]} with
- * [Res, m, Function, [foo]] */
-static void spawn_call(struct test_peer *peer, uint64_t number,
-                       const char *function, size_t arguments)
+ * [Res, Module, Function, [Arguments...]]; ReqId and Res are the same. */
+static void spawn(struct test_peer *peer, uint64_t number, const char *module,
+                  const char *function, size_t arity,
+                  const struct buf *arguments)
 {
     size_t begin = frame_begin(&peer->out);
     struct slice pid = own_pid(peer), id = own_reference(peer, number);
@@ -301,14 +302,26 @@ static void spawn_call(struct test_peer *peer, uint64_t number,
     term_put_version(out);
     term_put_list(out, 4);
     term_put_raw(out, id);
-    term_put_atom(out, "m");
+    term_put_atom(out, module);
     term_put_atom(out, function);
-    term_put_list(out, arguments);
-    for (size_t i = 0; i < arguments; i++)
-        term_put_atom(out, "foo");
+    term_put_list(out, arity);
+    buf_append_slice(out, buf_slice(arguments));
     term_put_nil(out);
     term_put_nil(out);
     send_frame(peer, begin);
+}
+
+/* m:Function(foo, ...) */
+static void spawn_call(struct test_peer *peer, uint64_t number,
+                       const char *function, size_t arity)
+{
+    struct buf arguments;
+
+    buf_init(&arguments, SIZE_MAX);
+    for (size_t i = 0; i < arity; i++)
+        term_put_atom(&arguments, "foo");
+    spawn(peer, number, "m", function, arity, &arguments);
+    buf_release(&arguments);
 }
 
 static void send_bytes(struct test_peer *peer, const void *bytes, size_t size)
@@ -867,6 +880,85 @@ static void a_call_whose_monitor_goes_is_abandoned(void **state)
     peer_close(&peer);
 }
 
+/* {26, From, Pid} and a reason. */
+static void send_exit(struct test_peer *peer, struct slice to,
+                      const char *reason)
+{
+    size_t begin = frame_begin(&peer->out);
+
+    term_put_version(&peer->out);
+    term_put_tuple(&peer->out, 3);
+    term_put_integer(&peer->out, 26);
+    term_put_raw(&peer->out, own_pid(peer));
+    term_put_raw(&peer->out, to);
+    term_put_version(&peer->out);
+    term_put_atom(&peer->out, reason);
+    send_frame(peer, begin);
+}
+
+static void a_call_whose_process_is_killed_is_abandoned(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    struct buf pid;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    spawn_call(&peer, 3, "wait", 0);
+    receive_spawned(&peer, &control);
+    buf_init(&pid, 300);
+    pid_put(&pid, &(struct identity){slice_of("router@127.0.0.1"), 5},
+            seen.call);
+    send_exit(&peer, buf_slice(&pid), "normal"); /* takes no notice */
+    send_exit(&peer, buf_slice(&pid), "kill");
+    peer_receive(&peer, &control);
+    assert_int_equal(control.kind, CONTROL_MONITOR_EXIT);
+    assert_true(is_reference(control.from, buf_slice(&pid)));
+    assert_atom_reason(&control, "killed");
+    assert_int_equal(seen.abandoned, 1);
+    buf_release(&pid);
+    peer_close(&peer);
+}
+
+/* erlang:is_process_alive/1 */
+static bool is_alive(struct test_peer *peer, uint64_t number)
+{
+    struct control control;
+    struct buf pid;
+    bool alive;
+
+    buf_init(&pid, 300);
+    pid_put(&pid, &(struct identity){slice_of("router@127.0.0.1"), 5}, number);
+    spawn(peer, 100 + number, "erlang", "is_process_alive", 1, &pid);
+    receive_spawned(peer, &control);
+    assert_true(term_boolean(receive_result(peer, "return", 3), &alive));
+    buf_release(&pid);
+    return alive;
+}
+
+static void the_service_and_running_calls_are_alive(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    uint64_t call;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    spawn_call(&peer, 3, "wait", 0);
+    receive_spawned(&peer, &control);
+    call = seen.call;
+    assert_true(is_alive(&peer, 1));
+    assert_true(is_alive(&peer, call));
+    assert_false(is_alive(&peer, call + 1000));
+    own_reference(&peer, 3);
+    node_rpc_return(node, call, SLICE_LITERAL("j"));
+    receive_result(&peer, "return", 3);
+    assert_false(is_alive(&peer, call));
+    peer_close(&peer);
+}
+
 static void a_call_of_rex_is_answered_and_abandoned_likewise(void **state)
 {
     struct test_peer peer;
@@ -1164,24 +1256,64 @@ static void a_name_that_another_holds_is_not_fought(void **state)
 static void a_kill_takes_nothing_away_but_makes_ask(void **state)
 {
     struct test_peer peer;
-    size_t begin;
 
     (void)state;
     start_ready();
     connect_visible(&peer);
     answer_global(&peer, "whereis_name", NULL, node_service_pid(node));
     turn_until(holds_name);
-    begin = frame_begin(&peer.out);
-    term_put_version(&peer.out);
-    term_put_tuple(&peer.out, 3);
-    term_put_integer(&peer.out, 26);
-    term_put_raw(&peer.out, own_pid(&peer));
-    term_put_raw(&peer.out, node_service_pid(node));
-    term_put_version(&peer.out);
-    term_put_atom(&peer.out, "kill");
-    send_frame(&peer, begin);
+    send_exit(&peer, node_service_pid(node), "kill");
     answer_global(&peer, "whereis_name", NULL, own_pid(&peer));
     turn_until(lost_name);
+    peer_close(&peer);
+}
+
+static bool loser_told;
+
+/* global:resolve_it(Method, Name, Pid, OurPid): did we keep the name? */
+static bool wins(struct test_peer *peer, const char *name, const char *rival,
+                 uint32_t creation)
+{
+    static uint64_t number = 1000;
+    struct control control;
+    struct buf arguments;
+    struct term kept;
+    bool ours;
+
+    buf_init(&arguments, SIZE_MAX);
+    term_put_atom(&arguments, "method");
+    term_put_atom(&arguments, name);
+    term_put_pid(&arguments, slice_of(rival), 1, 0, creation);
+    term_put_raw(&arguments, node_service_pid(node));
+    spawn(peer, number++, "global", "resolve_it", 4, &arguments);
+    buf_release(&arguments);
+    peer_receive(peer, &control);
+    assert_int_equal(peer_operation(peer), 31);
+    peer_receive(peer, &control);
+    loser_told = control.kind == CONTROL_SEND;
+    if (loser_told) {
+        assert_true(term_tuple_of(term_first(control.payload), 2, &kept));
+        assert_true(term_is_atom(kept, "global_name_conflict"));
+        peer_receive(peer, &control);
+    }
+    assert_true(term_tuple_of(term_first(control.payload), 3, &kept));
+    ours = is_reference(term_next(term_next(kept)), node_service_pid(node));
+    return ours;
+}
+
+static void a_conflict_is_won_by_the_smaller_node_name(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "z@127.0.0.1", "router");
+    assert_true(wins(&peer, "llm_router", "z@127.0.0.1", 77));
+    assert_true(loser_told);
+    assert_true(wins(&peer, "llm_router", "router@127.0.0.10", 1));
+    assert_true(wins(&peer, "llm_router", "router@127.0.0.1", 4)); /* old us */
+    assert_false(wins(&peer, "llm_router", "a@127.0.0.1", 1));
+    assert_false(wins(&peer, "another_name", "z@127.0.0.1", 77));
     peer_close(&peer);
 }
 
@@ -1268,6 +1400,8 @@ int main(void)
         TEST(an_unknown_function_is_undef_with_its_arguments),
         TEST(an_error_that_comes_later_names_the_arity),
         TEST(a_call_whose_monitor_goes_is_abandoned),
+        TEST(a_call_whose_process_is_killed_is_abandoned),
+        TEST(the_service_and_running_calls_are_alive),
         TEST(a_call_of_rex_is_answered_and_abandoned_likewise),
         TEST(a_process_of_a_node_that_is_not_there_is_down_soon),
         TEST(only_the_watched_node_can_say_that_a_process_is_down),
@@ -1278,6 +1412,7 @@ int main(void)
         TEST(a_name_that_means_nobody_is_registered_and_given_up),
         TEST(a_name_that_another_holds_is_not_fought),
         TEST(a_kill_takes_nothing_away_but_makes_ask),
+        TEST(a_conflict_is_won_by_the_smaller_node_name),
         TEST(giving_up_a_name_nobody_answers_for_has_a_limit),
         TEST(closing_sends_what_is_queued_and_leaves_epmd),
         TEST(closing_before_the_start_is_done_works),

@@ -1,9 +1,11 @@
 /* The http layer over TLS: who is trusted, and HTTP/2 through nghttpx. */
 #include "llm_router/http/http.h"
 
+#include <fcntl.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "test_http_server.h"
@@ -390,6 +392,11 @@ static struct proxy start_proxy(void)
     snprintf(certificate, sizeof(certificate), "%s/localhost.pem", folder);
     proxy.pid = fork();
     if (proxy.pid == 0) {
+        int null = open("/dev/null", O_WRONLY);
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
         execlp("nghttpx", "nghttpx", "--conf=/dev/null", "--no-ocsp", "-s",
                "-LFATAL", front, back, "--backend-connections-per-host=1000",
                key, certificate, (char *)NULL);

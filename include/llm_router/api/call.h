@@ -33,7 +33,7 @@ struct reply_address {
     struct slice pid;       /* raw; empty for REPLY_NONE and REPLY_RPC */
     struct slice tag;       /* raw: the gen tag, or Ref of REPLY_RESPONSE */
     struct slice alias;     /* raw reference when the tag is [alias | Ref] or
-                               [[alias | Ref] | _]: send there, not to the pid */
+                               [[alias | Ref] | _]: send there, not to pid */
     struct slice reference; /* raw: the reference inside the tag, by which the
                                caller's monitor is known; may be empty, e.g. for
                                the {Ref, Node} of gen_server:multi_call */
