@@ -219,7 +219,7 @@ a_second_connection_of_the_same_node_replaces_the_first(Config) ->
 a_frame_over_the_limit_is_closed_before_it_is_read(Config) ->
     Before = router:rss_kib(bed:router(Config)),
     [is_closed_for(Config, <<Length:32, 112, 131>>)
-     || Length <- [16#ffffffff, 16#80000000, 16#7fffffff, 64 * 1024 * 1024 + 1]],
+     || Length <- [16#ffffffff, 16#80000000, 16#7fffffff, (64 bsl 20) + 1]],
     bed:has_grown_less(Config, 1024, Before).
 
 a_frame_that_never_ends_is_closed_after_the_tick_time(Config) ->
@@ -241,7 +241,8 @@ a_silent_peer_is_closed_after_the_tick_time(Config) ->
 frames_that_are_no_frames_are_closed(Config) ->
     Whole = term_to_binary({2, '', self()}),
     [is_closed_for(Config, frame(Body))
-     || Body <- [<<113, Whole/binary>>, <<112>>, <<112, 131>>, <<112, 130, 104>>,
+     || Body <- [<<113, Whole/binary>>, <<112>>, <<112, 131>>,
+                 <<112, 130, 104>>,
                  <<112, 131, 97, 1>>, <<112, 131, 104, 0>>,
                  <<112, (term_to_binary({foo, bar}))/binary>>,
                  <<112, (binary:part(Whole, 0, byte_size(Whole) - 3))/binary>>,

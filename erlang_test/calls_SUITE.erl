@@ -420,7 +420,8 @@ a_large_request_and_answer_pass_through(Config) ->
     scripted_provider:set_handler(
       Provider, fun(_) -> scripted_provider:answer(
                             Answer, #{chunk_size => 5000}) end),
-    {ok, #{text := Text}} = bed:call(Config, {call_with_prompt, simple, Prompt}),
+    {ok, #{text := Text}} = bed:call(Config,
+                                     {call_with_prompt, simple, Prompt}),
     scripted_provider:set_handler(Provider, fun scripted_model:from_document/1),
     ?assert(Text =:= Answer).
 
@@ -483,7 +484,8 @@ spawning_on_the_router_ends_with_undef(Config) ->
     Router = bed:node(Config),
     Down = bed:on(bed:caller(Config),
                   fun() ->
-                          {Pid, Ref} = spawn_monitor(Router, lists, seq, [1, 2]),
+                          {Pid, Ref} = spawn_monitor(Router, lists, seq,
+                                                     [1, 2]),
                           receive {'DOWN', Ref, process, Pid, Reason} -> Reason
                           after ?TIMEOUT -> none
                           end

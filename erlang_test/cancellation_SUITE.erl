@@ -296,7 +296,9 @@ replies_racing_with_timeouts_never_reach_the_mailbox(Config) ->
 slow_answers(Config, Ms) ->
     scripted_provider:set_handler(
       bed:provider(Config),
-      fun(Request) -> [{sleep, Ms} | scripted_model:from_document(Request)] end).
+      fun(Request) ->
+              [{sleep, Ms} | scripted_model:from_document(Request)]
+      end).
 
 %% Two hundred calls given up leave no connection and no memory behind.
 what_was_cancelled_is_not_kept(Config) ->

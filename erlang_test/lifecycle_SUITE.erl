@@ -320,7 +320,7 @@ secrets_and_prompts_are_in_no_log_and_no_error(Config) ->
     #{cookie := Cookie} = proplists:get_value(bed, Config),
     Echo = fun(#{headers := #{<<"authorization">> := Header}, body := Body}) ->
                    scripted_provider:error(
-                     401, bad_key, <<"wrong: ", Header/binary, Body/binary>>, [])
+                     401, bad_key, <<"no: ", Header/binary, Body/binary>>, [])
            end,
     Handlers = [Echo, [reset], [{body, <<"{\"choices\":[{}]}">>}],
                 scripted_provider:answer(Secret)],
@@ -347,7 +347,9 @@ secrets_and_prompts_are_in_no_log_and_no_error(Config) ->
 slow_answers(Config, Ms) ->
     scripted_provider:set_handler(
       bed:provider(Config),
-      fun(Request) -> [{sleep, Ms} | scripted_model:from_document(Request)] end).
+      fun(Request) ->
+              [{sleep, Ms} | scripted_model:from_document(Request)]
+      end).
 
 %% Makes a call in the background; its answer comes as {answer, Answer}.
 call_later(Config) ->
@@ -372,8 +374,8 @@ termination_answers_what_is_in_flight_and_refuses_the_rest(Config) ->
     1 = length(scripted_provider:requests(bed:provider(Config))).
 
 termination_waits_no_longer_than_its_limit(Config) ->
-    Config1 = bed:start_router(Config, #{env => [{"LLM_ROUTER_TIMEOUTS_DRAIN_MS",
-                                                  "500"}]}),
+    Config1 = bed:start_router(
+                Config, #{env => [{"LLM_ROUTER_TIMEOUTS_DRAIN_MS", "500"}]}),
     scripted_provider:set_handler(bed:provider(Config), [[hang]]),
     call_later(Config1),
     Start = bed:now_ms(),

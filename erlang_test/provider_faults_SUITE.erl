@@ -237,7 +237,7 @@ silence_between_tokens_times_out(Config) ->
     {_, _, Ms} = fails(Config,
                        [sse([Role, Hello,
                              {repeat, infinity,
-                              [{chunk, <<": keep-alive\n\n">>}, {sleep, 50}]}])],
+                              [{chunk, <<": ping\n\n">>}, {sleep, 50}]}])],
                        timeout),
     within(400, 1000, Ms).
 
@@ -711,7 +711,8 @@ calls_at_once(Config, N) ->
                    Ids = [gen_server:send_request(Server, ?OP)
                           || _ <- lists:seq(1, N)],
                    [begin
-                        {reply, Answer} = gen_server:receive_response(Id, 10000),
+                        {reply, Answer} =
+                            gen_server:receive_response(Id, 10000),
                         Answer
                     end || Id <- Ids]
            end).
@@ -719,7 +720,9 @@ calls_at_once(Config, N) ->
 slow_model(Config) ->
     scripted_provider:set_handler(
       bed:provider(Config),
-      fun(Request) -> [{sleep, 300} | scripted_model:from_document(Request)] end).
+      fun(Request) ->
+              [{sleep, 300} | scripted_model:from_document(Request)]
+      end).
 
 connections_opened(Config) ->
     #{provider := #{connections_opened := N}} = bed:call(Config, stats),

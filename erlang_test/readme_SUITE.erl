@@ -44,7 +44,7 @@ the_erlang_examples_run(Config) ->
     ?assertNotEqual([], Blocks),
     bed:on(bed:caller(Config),
            fun() ->
-                   lists:foldl(fun run_erlang/2, erl_eval:new_bindings(), Blocks),
+                   lists:foldl(fun run_erlang/2, [], Blocks),
                    ok
            end).
 

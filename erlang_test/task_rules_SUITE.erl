@@ -7,7 +7,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
--define(DOCUMENT, <<"# A shop\n\nGoods are kept in a cart and paid by card.\n">>).
+-define(DOCUMENT, <<"# A shop\n\nGoods are kept in a cart and paid for.\n">>).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -107,7 +107,7 @@ tasks_and_warnings(Config, Answer) ->
 hold_invariants(Tasks, FirstId, Existing) ->
     Ids = lists:seq(FirstId, FirstId + length(Tasks) - 1),
     ?assertEqual(Ids, [Id || #{id := Id} <- Tasks]),
-    lists:foreach(fun(Task) -> holds_invariants(Task, Ids, Existing) end, Tasks).
+    [holds_invariants(Task, Ids, Existing) || Task <- Tasks].
 
 holds_invariants(#{id := Id, title := Title, dependencies := Needs} = Task, Ids,
                  Existing) ->

@@ -34,10 +34,11 @@ struct call {
     uint32_t arity;
 };
 
-/* Module:Function(Arguments...), the arguments checked and proper. */
+/* Module:Function(Arguments...), the arguments checked. */
 struct invocation {
     struct slice module, function;
     struct term arguments;
+    bool proper; /* nobody sees arguments that are not */
     uint32_t arity;
 };
 
@@ -402,26 +403,34 @@ static void run(struct peer *peer, uint64_t call,
 
     node->running = call;
     node->running_args = term_raw(invocation->arguments);
-    if (!run_system(node, call, invocation))
+    if (!invocation->proper)
+        node_rpc_error(node, call, NODE_RPC_EXCEPTION, atom_badarg);
+    else if (!run_system(node, call, invocation))
         node->events->rpc(node->context, &rpc);
     node->running = 0;
     node->running_args = slice_of(NULL);
+}
+
+static bool read_arguments(struct term arguments, struct invocation *invocation)
+{
+    struct term_list list;
+
+    if (!term_list(arguments, &list))
+        return false;
+    invocation->arguments = arguments;
+    invocation->proper = list.proper;
+    invocation->arity = list.left;
+    return true;
 }
 
 /* Module, function and arguments, in a row. */
 static bool read_invocation(struct term module, struct invocation *invocation)
 {
     struct term function = term_next(module);
-    struct term_list list;
 
-    if (!term_atom(module, &invocation->module) ||
-        !term_atom(function, &invocation->function))
-        return false;
-    invocation->arguments = term_next(function);
-    if (!term_list(invocation->arguments, &list) || !list.proper)
-        return false;
-    invocation->arity = list.left;
-    return true;
+    return term_atom(module, &invocation->module) &&
+           term_atom(function, &invocation->function) &&
+           read_arguments(term_next(function), invocation);
 }
 
 /* Spawn requests. */
@@ -470,10 +479,9 @@ static bool read_spawn(const struct control *control, struct spawn *spawn)
     term_tuple_of(control->function, 3, &element);
     term_atom(element, &invocation->module);
     term_atom(term_next(element), &invocation->function);
-    if (!term_list(arguments, &list) || !list.proper)
+    if (!read_arguments(arguments, invocation))
         return false;
-    invocation->arguments = arguments;
-    invocation->arity = list.left;
+    term_list(arguments, &list);
     if (is_erpc(invocation, "execute_call", 4)) {
         term_list_next(&list, &element);
         spawn->form = CALL_ERPC;

@@ -51,8 +51,10 @@ static bool cut_is_fine(struct parser *p)
 }
 
 /* Skips white space; the byte there, or END. */
-static int peek(struct parser *p)
+static inline int peek(struct parser *p)
 {
+    if (p->at < p->end && (unsigned char)*p->at > ' ')
+        return (unsigned char)*p->at;
     while (p->at < p->end && (*p->at == ' ' || *p->at == '\n' ||
                               *p->at == '\r' || *p->at == '\t'))
         p->at++;
@@ -248,6 +250,17 @@ static void *take_pending(struct parser *p, size_t base, size_t element_size,
     return elements;
 }
 
+/* Of a constant size, so that it is a few moves and no call. */
+static inline void push(struct parser *p, const void *element, size_t size)
+{
+    if (size > p->pending.capacity - p->pending.size) {
+        buf_append(&p->pending, element, size);
+        return;
+    }
+    memcpy(p->pending.data + p->pending.size, element, size);
+    p->pending.size += size;
+}
+
 static bool parse_array(struct parser *p, uint32_t depth, struct jv *value)
 {
     size_t base = p->pending.size;
@@ -258,7 +271,7 @@ static bool parse_array(struct parser *p, uint32_t depth, struct jv *value)
 
         if (!parse_value(p, depth + 1, &item))
             return false;
-        buf_append(&p->pending, &item, sizeof(item));
+        push(p, &item, sizeof(item));
         step = item.complete ? step_on(p, ']') : STEP_CUT;
     }
     value->type = JV_ARRAY;
@@ -353,7 +366,7 @@ static enum step parse_member(struct parser *p, uint32_t depth)
         return step_cut(p);
     if (!parse_value(p, depth + 1, &member.value))
         return STEP_BAD;
-    buf_append(&p->pending, &member, sizeof(member));
+    push(p, &member, sizeof(member));
     return member.value.complete ? step_on(p, '}') : STEP_CUT;
 }
 

@@ -29,40 +29,59 @@ static bool is_plain(char c)
     return (unsigned char)c >= 0x20 && c != '"' && c != '\\';
 }
 
-size_t json_ascii_run(struct slice text)
+static uint64_t load(const char *at)
 {
-    const uint64_t high = 0x8080808080808080u;
-    size_t at = 0;
+    uint64_t word;
 
-    while (text.size - at >= 8) {
-        uint64_t word;
+    memcpy(&word, at, sizeof(word));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
 
-        memcpy(&word, text.data + at, sizeof(word));
-        if ((word & high) | bytes_below(word, 0x20) | bytes_equal(word, '"') |
-            bytes_equal(word, '\\'))
-            break;
-        at += 8;
-    }
-    while (at < text.size && is_plain(text.data[at]) &&
-           (unsigned char)text.data[at] < 0x80)
-        at++;
-    return at;
+/* The high bit of each byte that ends a plain run. */
+static uint64_t special_bytes(uint64_t word)
+{
+    return bytes_below(word, 0x20) | bytes_equal(word, '"') |
+           bytes_equal(word, '\\');
+}
+
+/* The first byte with a bit in `found` (not 0). */
+static size_t first_of(uint64_t found)
+{
+    return (size_t)__builtin_ctzll(found) / 8;
 }
 
 size_t json_plain_run(struct slice text)
 {
     size_t at = 0;
 
-    while (text.size - at >= 8) {
-        uint64_t word;
+    for (; text.size - at >= 8; at += 8) {
+        uint64_t found = special_bytes(load(text.data + at));
 
-        memcpy(&word, text.data + at, sizeof(word));
-        if (bytes_below(word, 0x20) | bytes_equal(word, '"') |
-            bytes_equal(word, '\\'))
-            break;
-        at += 8;
+        if (found != 0)
+            return at + first_of(found);
     }
     while (at < text.size && is_plain(text.data[at]))
+        at++;
+    return at;
+}
+
+size_t json_ascii_run(struct slice text)
+{
+    const uint64_t high = 0x8080808080808080u;
+    size_t at = 0;
+
+    for (; text.size - at >= 8; at += 8) {
+        uint64_t word = load(text.data + at);
+        uint64_t found = (word & high) | special_bytes(word);
+
+        if (found != 0)
+            return at + first_of(found);
+    }
+    while (at < text.size && is_plain(text.data[at]) &&
+           (unsigned char)text.data[at] < 0x80)
         at++;
     return at;
 }

@@ -95,6 +95,16 @@ static bool put_headers(struct arena *arena, struct provider_request *request,
                               "OpenAI-Project: ", endpoint->project, err);
 }
 
+/* About what put_body writes, so that the buffer seldom moves. */
+static size_t estimate_body(const struct chat *chat)
+{
+    size_t size = 512 + chat->schema.size;
+
+    for (size_t i = 0; i < chat->message_count; i++)
+        size += 64 + chat->messages[i].content.size / 8 * 9;
+    return size < REQUEST_BODY_MAX ? size : REQUEST_BODY_MAX;
+}
+
 static bool build(const struct endpoint *endpoint,
                   const struct candidate *candidate, const struct chat *chat,
                   struct arena *arena, struct provider_request *request,
@@ -109,6 +119,7 @@ static bool build(const struct endpoint *endpoint,
         !put_headers(arena, request, endpoint, err))
         return false;
     buf_init(&body, REQUEST_BODY_MAX);
+    buf_reserve(&body, estimate_body(chat));
     put_body(&body, endpoint, candidate, chat);
     fits = !body.failed;
     if (fits)
@@ -119,6 +130,8 @@ static bool build(const struct endpoint *endpoint,
 }
 
 /* The answer. */
+
+enum { SCRATCH_BLOCK = 4096 };
 
 struct reader {
     struct arena *arena;
@@ -133,7 +146,8 @@ struct reader {
     enum provider_progress progress; /* of this feed */
     struct provider_failure *failure;
     struct sse_parser sse;
-    struct buf document; /* the whole body, unless a stream */
+    struct arena scratch; /* of the event in hand; empty between feeds */
+    struct buf document;  /* the whole body, unless a stream */
     struct buf text;
     struct buf refusal;
     struct slice model;
@@ -162,6 +176,7 @@ static struct reader *reader_new(struct arena *arena, int status,
     struct reader *reader = arena_alloc(arena, sizeof(*reader));
 
     reader->arena = arena;
+    arena_init(&reader->scratch, SCRATCH_BLOCK);
     reader->api_key = api_key;
     reader->advice = failure_advice(headers, now_s);
     reader->status = status;
@@ -229,9 +244,12 @@ static bool fail_told(struct reader *reader, const struct jv *document)
 
 static void read_model(struct reader *reader, const struct jv *answer)
 {
-    struct slice model = jv_string(jv_find(answer, "model"));
+    struct slice model;
 
-    if (reader->model.size == 0 && model.size <= MODEL_NAME_MAX)
+    if (reader->model.size > 0)
+        return;
+    model = jv_string(jv_find(answer, "model"));
+    if (model.size <= MODEL_NAME_MAX)
         reader->model = arena_copy(reader->arena, model);
 }
 
@@ -337,7 +355,7 @@ static bool read_choice(struct reader *reader, const struct jv *choice)
         message = jv_find(choice, "message");
     read_content(reader, jv_find(message, "content"));
     add_text(reader, &reader->refusal, jv_string(jv_find(message, "refusal")));
-    if (is_thinking(message))
+    if (reader->progress != PROGRESS_USEFUL && is_thinking(message))
         reader->progress = PROGRESS_USEFUL;
     if (reader->text.failed || reader->refusal.failed)
         return fail_large(reader);
@@ -374,7 +392,7 @@ static bool read_answer(struct reader *reader, const struct jv *answer)
 static bool on_event(void *context, const struct sse_event *event)
 {
     struct reader *reader = context;
-    struct arena scratch;
+    struct arena_mark mark;
     struct jv *chunk;
     struct error err;
     bool ok;
@@ -383,15 +401,16 @@ static bool on_event(void *context, const struct sse_event *event)
         reader->ended = true;
         return false;
     }
-    arena_init(&scratch, 0);
-    if (!jv_parse(&scratch, event->data, JV_STRICT, &JV_DEFAULT_LIMITS, NULL,
-                  &chunk, &err))
+    arena_bytes(&reader->scratch, 1); /* rewinding keeps the first block */
+    mark = arena_mark(&reader->scratch);
+    if (!jv_parse(&reader->scratch, event->data, JV_STRICT, &JV_DEFAULT_LIMITS,
+                  NULL, &chunk, &err))
         ok = fail_bad(reader, "an event of the stream is not JSON");
     else if (slice_is(event->event, "error"))
         ok = fail_told(reader, chunk);
     else
         ok = read_answer(reader, chunk);
-    arena_release(&scratch);
+    arena_rewind(&reader->scratch, mark);
     return ok;
 }
 
@@ -454,6 +473,7 @@ static enum provider_progress feed(struct reader *reader, struct slice bytes)
         else if (!sse_feed(&reader->sse, bytes, on_event, reader) &&
                  !reader->ended && !reader->failure)
             fail_large(reader);
+        arena_release(&reader->scratch);
     }
     if (reader->failure)
         return PROGRESS_FAILED;

@@ -8,6 +8,18 @@ static bool has_control(struct slice text)
     return false;
 }
 
+/* NUL-terminated; on the path of every call, where printf costs microseconds.
+ */
+static const char *join(struct arena *arena, struct slice a, struct slice b)
+{
+    char *text = arena_bytes(arena, a.size + b.size + 1);
+
+    memcpy(text, a.data, a.size);
+    memcpy(text + a.size, b.data, b.size);
+    text[a.size + b.size] = '\0';
+    return text;
+}
+
 bool request_set_url(struct arena *arena, struct provider_request *request,
                      struct slice base_url, const char *path, struct error *err)
 {
@@ -17,8 +29,7 @@ bool request_set_url(struct arena *arena, struct provider_request *request,
         memchr(base_url.data, ' ', base_url.size))
         return error_set(err, ERR_INVALID_REQUEST,
                          "the provider's base URL is not valid");
-    request->url =
-        arena_printf(arena, "%.*s%s", SLICE_ARG(base_url), path).data;
+    request->url = join(arena, base_url, slice_of(path));
     return true;
 }
 
@@ -35,6 +46,6 @@ bool request_add_header(struct arena *arena, struct provider_request *request,
     if (request->header_count == PROVIDER_HEADERS_MAX)
         return error_set(err, ERR_INVALID_REQUEST, "too many headers");
     request->headers[request->header_count++] =
-        arena_printf(arena, "%s%.*s", start, SLICE_ARG(value)).data;
+        join(arena, slice_of(start), value);
     return true;
 }

@@ -12,8 +12,8 @@
 -export([start_router/2, stop_router/1, kill_router/1]).
 -export([start_caller/2, start_caller/3, stop_caller/1, kill_caller/1]).
 -export([node_name/1, on/2, on/3, call/2, call/3, drain/0]).
--export([renamed/1, must/1, elixir/3, eventually/1, eventually/2, limit_ms/1, now_ms/0]).
--export([has_grown_less/3]).
+-export([renamed/1, must/1, elixir/3]).
+-export([eventually/1, eventually/2, limit_ms/1, now_ms/0, has_grown_less/3]).
 -export([start_epmd/0, stop_epmd/1, restart_epmd/2]).
 
 -define(EVENTUALLY_MS, 5000).
@@ -295,7 +295,8 @@ ask(Pid, Message) ->
 epmd(OsPid) ->
     receive
         {start, From} ->
-            Port = open_port({spawn_executable, os:find_executable("epmd")}, []),
+            Epmd = os:find_executable("epmd"),
+            Port = open_port({spawn_executable, Epmd}, []),
             {os_pid, New} = erlang:port_info(Port, os_pid),
             From ! {self(), done},
             epmd(New);

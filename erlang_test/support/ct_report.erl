@@ -69,8 +69,9 @@ post_end_per_testcase(Suite, Case, Config, Return, Start) ->
     {Return, Start}.
 
 on_tc_fail(Suite, Case, Reason, State) ->
-    print("FAIL ~s: ~s~n     ~ts~ts", [Suite, sentence(Case), place(Suite, Reason),
-                                      short(without_stack(Reason))]),
+    print("FAIL ~s: ~s~n     ~ts~ts",
+          [Suite, sentence(Case), place(Suite, Reason),
+           short(without_stack(Reason))]),
     State.
 
 on_tc_skip(Suite, Case, {tc_user_skip, Reason}, State) ->

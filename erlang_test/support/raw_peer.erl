@@ -6,14 +6,14 @@
 %%     ok = raw_peer:send(Peer, {22, raw_peer:pid(Peer), ServicePid}, Message),
 %%     {{33, _, _}, Reply} = raw_peer:recv(Peer)
 %%
-%% The peer lives in the calling process. Ticks are answered by recv/1,2 only:
+%% The peer lives in the calling process. Ticks are answered by recv/1 only:
 %% a peer that never receives is silent.
 -module(raw_peer).
 
 -export([dial/1, connect/2, handshake/2, close/1]).
 -export([send/2, send/3, send_bytes/2, send_packet/2]).
--export([recv/1, recv/2, recv_packet/2, await_close/2]).
--export([call/3, call/4, pid/1, pid/2, ref/1, name/1, socket/1, encode/1]).
+-export([recv/1, await_close/2]).
+-export([call/3, pid/1, ref/1, socket/1]).
 
 -define(TIMEOUT_MS, 5000).
 -define(PASS_THROUGH, 112).
@@ -71,7 +71,7 @@ handshake(Socket, #{cookie := Cookie} = Opts) ->
 
 %% "alive" asks whether the old connection, that the router still has, is dead.
 status(Socket) ->
-    case recv_packet(Socket, ?TIMEOUT_MS) of
+    case recv_packet(Socket) of
         <<"salive">> ->
             ok = send_packet(Socket, <<"strue">>),
             <<"ok">>;
@@ -80,14 +80,14 @@ status(Socket) ->
     end.
 
 answer_challenge(Socket, Cookie, Spoil) ->
-    case recv_packet(Socket, ?TIMEOUT_MS) of
+    case recv_packet(Socket) of
         <<"N", _Flags:64, Challenge:32, _Creation:32, Length:16, _/binary>>
           when Length > 0 ->
             Mine = rand:uniform(1 bsl 32) - 1,
             send_packet(Socket, [$r, <<Mine:32>>,
                                  Spoil(digest(Cookie, Challenge))]),
             Expected = digest(Cookie, Mine),
-            case recv_packet(Socket, ?TIMEOUT_MS) of
+            case recv_packet(Socket) of
                 <<"a", Expected/binary>> -> ok;
                 <<"a", _/binary>> -> bad_digest;
                 closed -> closed
@@ -100,11 +100,7 @@ digest(Cookie, Challenge) ->
     erlang:md5([Cookie, integer_to_list(Challenge)]).
 
 unique_name() ->
-    {ok, Host} = inet:gethostname(),
-    list_to_atom(lists:flatten(
-                   io_lib:format("raw_~s_~b@~s",
-                                 [os:getpid(), erlang:unique_integer([positive]),
-                                  Host]))).
+    bed:node_name(raw).
 
 -spec close(peer()) -> ok.
 close(Peer) ->
@@ -115,18 +111,11 @@ close(Peer) ->
 -spec socket(peer()) -> gen_tcp:socket().
 socket(#{socket := Socket}) -> Socket.
 
--spec name(peer()) -> node().
-name(#{name := Name}) -> Name.
-
-%% A process of this peer, and a new reference of it.
+%% The one process of this peer, and a new reference of it.
 -spec pid(peer()) -> pid().
-pid(Peer) ->
-    pid(Peer, 1).
-
--spec pid(peer(), non_neg_integer()) -> pid().
-pid(#{name := Name, creation := Creation}, Id) ->
+pid(#{name := Name, creation := Creation}) ->
     binary_to_term(<<?VERSION, 88, (atom_ext(Name))/binary,
-                     Id:32, 0:32, Creation:32>>).
+                     1:32, 0:32, Creation:32>>).
 
 -spec ref(peer()) -> reference().
 ref(#{name := Name, creation := Creation}) ->
@@ -165,11 +154,10 @@ send_bytes(Socket, Bytes) -> gen_tcp:send(Socket, Bytes).
 send_packet(Socket, Body) ->
     gen_tcp:send(Socket, [<<(iolist_size(Body)):16>>, Body]).
 
--spec recv_packet(gen_tcp:socket(), timeout()) -> binary() | closed.
-recv_packet(Socket, TimeoutMs) ->
-    case gen_tcp:recv(Socket, 2, TimeoutMs) of
+recv_packet(Socket) ->
+    case gen_tcp:recv(Socket, 2, ?TIMEOUT_MS) of
         {ok, <<Length:16>>} ->
-            {ok, Body} = gen_tcp:recv(Socket, Length, TimeoutMs),
+            {ok, Body} = gen_tcp:recv(Socket, Length, ?TIMEOUT_MS),
             Body;
         {error, timeout} -> error(timeout);
         {error, _} -> closed
@@ -178,18 +166,14 @@ recv_packet(Socket, TimeoutMs) ->
 %% The next frame, ticks answered and left out: {Control}, {Control, Message},
 %% or closed; raises `timeout`.
 -spec recv(peer()) -> {tuple()} | {tuple(), term()} | closed.
-recv(Peer) ->
-    recv(Peer, ?TIMEOUT_MS).
-
--spec recv(peer(), timeout()) -> {tuple()} | {tuple(), term()} | closed.
-recv(#{socket := Socket} = Peer, TimeoutMs) ->
-    case gen_tcp:recv(Socket, 4, TimeoutMs) of
+recv(#{socket := Socket} = Peer) ->
+    case gen_tcp:recv(Socket, 4, ?TIMEOUT_MS) of
         {ok, <<0:32>>} ->
             _ = gen_tcp:send(Socket, <<0:32>>),
-            recv(Peer, TimeoutMs);
+            recv(Peer);
         {ok, <<Length:32>>} ->
             {ok, <<?PASS_THROUGH, Body/binary>>} =
-                gen_tcp:recv(Socket, Length, TimeoutMs),
+                gen_tcp:recv(Socket, Length, ?TIMEOUT_MS),
             decode(Body);
         {error, timeout} -> error(timeout);
         {error, _} -> closed
@@ -221,13 +205,9 @@ drain(Socket, Deadline) ->
 
 %% A gen_server call as a real node makes it, to a registered name or a pid of
 %% the router: monitor, message, and the reply to the alias.
--spec call(peer(), atom() | pid(), term()) -> {reply, term()} | down | closed.
-call(Peer, To, Request) ->
-    call(Peer, To, Request, ?TIMEOUT_MS).
-
--spec call(peer(), atom() | pid(), term(), timeout()) ->
+-spec call(peer(), atom() | pid(), term()) ->
           {reply, term()} | {down, term()} | closed.
-call(Peer, To, Request, TimeoutMs) ->
+call(Peer, To, Request) ->
     From = pid(Peer),
     Ref = ref(Peer),
     Call = {'$gen_call', {From, [alias | Ref]}, Request},
@@ -236,15 +216,15 @@ call(Peer, To, Request, TimeoutMs) ->
         _ when is_atom(To) -> ok = send(Peer, {6, From, '', To}, Call);
         _ -> ok = send(Peer, {22, From, To}, Call)
     end,
-    Result = await_reply(Peer, Ref, TimeoutMs),
+    Result = await_reply(Peer, Ref),
     _ = send(Peer, {20, From, To, Ref}),
     Result.
 
-await_reply(Peer, Ref, TimeoutMs) ->
-    case recv(Peer, TimeoutMs) of
+await_reply(Peer, Ref) ->
+    case recv(Peer) of
         {{33, _, Ref}, {[alias | Ref], Reply}} -> {reply, Reply};
         {{28, _, _, Ref}, Reason} -> {down, Reason};
         {{21, _, _, Ref, Reason}} -> {down, Reason};
         closed -> closed;
-        _Other -> await_reply(Peer, Ref, TimeoutMs)
+        _Other -> await_reply(Peer, Ref)
     end.

@@ -137,7 +137,8 @@ read(File) ->
 %% ---------------------------------------------------------------- command
 
 command(#{dir := Dir} = Opts) ->
-    Name = io_lib:format("router-~b.stderr", [erlang:unique_integer([positive])]),
+    Name = ["router-", integer_to_list(erlang:unique_integer([positive])),
+            ".stderr"],
     Wrapper = maps:get(wrapper, Opts, [])
         ++ string:lexemes(os:getenv("LLM_ROUTER_WRAPPER", ""), " "),
     #{stderr => maps:get(stderr, Opts, filename:join(Dir, lists:flatten(Name))),
@@ -153,7 +154,10 @@ command(#{dir := Dir} = Opts) ->
 
 name_args(#{node := Node}) ->
     [_, Host] = string:split(atom_to_list(Node), "@"),
-    Kind = case lists:member($., Host) of true -> "--name"; false -> "--sname" end,
+    Kind = case lists:member($., Host) of
+               true -> "--name";
+               false -> "--sname"
+           end,
     [Kind, atom_to_list(Node)];
 name_args(_) ->
     [].
@@ -172,8 +176,9 @@ configures(Name) ->
 %% on stdin, as under a service manager.
 init(#{argv := Argv, env := Env, stderr := File}) ->
     process_flag(trap_exit, true),
+    Redirect = "exec \"$@\" 2>\"$0\" </dev/null",
     Port = open_port({spawn_executable, "/bin/sh"},
-                     [{args, ["-c", "exec \"$@\" 2>\"$0\" </dev/null", File | Argv]},
+                     [{args, ["-c", Redirect, File | Argv]},
                       {env, Env}, {line, 4096}, binary, exit_status]),
     {os_pid, OsPid} = erlang:port_info(Port, os_pid),
     erlang:send_after(?READY_MS, self(), not_ready),

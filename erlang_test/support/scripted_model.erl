@@ -16,7 +16,8 @@
 -define(TASKS_WHEN_FREE, 12).
 -define(SUBTASKS_WHEN_FREE, 4).
 
--spec from_document(scripted_provider:request()) -> [scripted_provider:action()].
+-spec from_document(scripted_provider:request()) ->
+          [scripted_provider:action()].
 from_document(#{path := <<"/v1/models">>}) ->
     [{body, test_json:encode(
               #{object => list,
@@ -67,8 +68,8 @@ marked(Tag, Texts) ->
     Pattern = <<"<", Tag/binary, ">(.*)</", Tag/binary, ">">>,
     Found = [{Inside, binary:replace(Text, Inside, <<>>)}
              || Text <- lists:reverse(Texts),
-                {match, [Inside]} <- [re:run(Text, Pattern,
-                                             [dotall, {capture, [1], binary}])]],
+                {match, [Inside]} <-
+                    [re:run(Text, Pattern, [dotall, {capture, [1], binary}])]],
     Others = [T || T <- Texts, nomatch =:= re:run(T, Pattern, [dotall])],
     case Found of
         [{Inside, Around} | _] -> {Inside, [Around | Others]};
@@ -127,11 +128,13 @@ section_sources({_Heading, []}) ->
 section_sources({{Above, Heading}, Body}) ->
     Items = items(Body),
     Text = iolist_to_binary(lists:join(" ", [T || {_, T} <- Items])),
-    Own = [#{rank => rank(Above, Text), title => title(Heading), section => Heading,
-             text => Text} || Heading =/= <<>>],
-    Own ++ [#{rank => rank(Rank, Piece), title => title(Piece), section => Heading,
-              text => Piece}
+    Own = [source(Above, Heading, Heading, Text) || Heading =/= <<>>],
+    Own ++ [source(Rank, Piece, Heading, Piece)
             || {Rank, Item} <- Items, Piece <- pieces(Rank, Item)].
+
+source(Rank, Title, Heading, Text) ->
+    #{rank => rank(Rank, Text), title => title(Title), section => Heading,
+      text => Text}.
 
 rank(Best, Text) ->
     case says("must|shall|should|can|may|could|never", Text) of

@@ -154,10 +154,11 @@ answer(Json, Opts) ->
 %% What answer/2 does for a streaming request, to be cut or mixed by a test.
 -spec stream(binary(), map()) -> [action()].
 stream(Text, Opts) ->
+    Size = maps:get(chunk_size, Opts, 24),
     [{header, <<"content-type">>, <<"text/event-stream">>},
      chunk_event(Opts, [choice(#{role => assistant, content => <<>>}, null)])]
         ++ lists:append([pause(Opts) ++ [delta(Opts, Part)]
-                         || Part <- parts(Text, maps:get(chunk_size, Opts, 24))])
+                         || Part <- parts(Text, Size)])
         ++ [chunk_event(Opts, [choice(#{}, Reason)])
             || Reason <- finish_reason(Opts)]
         ++ [chunk_event(Opts#{usage_event => Usage}, [])
@@ -444,7 +445,8 @@ act({status, Code}, Out) ->
     Out#out{status = Code};
 act({header, Name, Value}, #out{headers = Headers} = Out) ->
     Out#out{headers = [[Name, ": ", Value, "\r\n"] | Headers]};
-act({answer, Text, Opts}, #out{request = #{json := Json, body := Body}} = Out) ->
+act({answer, Text, Opts}, #out{request = Request} = Out) ->
+    #{json := Json, body := Body} = Request,
     Defaults = #{model => maps:get(<<"model">>, Json, <<"scripted">>),
                  prompt_bytes => byte_size(Body)},
     Opts1 = maps:merge(Defaults, Opts),
