@@ -286,9 +286,10 @@ static void answer(struct connection *connection)
         group->events->named(group->context, connection);
 
     handshake_answer(&connection->handshake, status, &connection->out);
-    if (status == HANDSHAKE_NOK)
+    if (status == HANDSHAKE_NOK) {
+        connection->yielded = true;
         connection_close(connection, "our own call to it wins");
-    else if (status == HANDSHAKE_NOT_ALLOWED)
+    } else if (status == HANDSHAKE_NOT_ALLOWED)
         connection_close(connection, "not allowed");
 }
 

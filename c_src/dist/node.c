@@ -300,7 +300,7 @@ static void on_closed(void *context, struct connection *connection)
     struct peer *peer = connection->owner;
 
     if (!peer) {
-        if (connection->accepted && !node->closing)
+        if (connection->accepted && !connection->yielded && !node->closing)
             log_refused(node, connection);
         return;
     }

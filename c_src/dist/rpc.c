@@ -479,9 +479,8 @@ static bool read_spawn(const struct control *control, struct spawn *spawn)
     term_tuple_of(control->function, 3, &element);
     term_atom(element, &invocation->module);
     term_atom(term_next(element), &invocation->function);
-    if (!read_arguments(arguments, invocation))
+    if (!term_list(arguments, &list) || !read_arguments(arguments, invocation))
         return false;
-    term_list(arguments, &list);
     if (is_erpc(invocation, "execute_call", 4)) {
         term_list_next(&list, &element);
         spawn->form = CALL_ERPC;

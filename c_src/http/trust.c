@@ -29,6 +29,8 @@ static void read_certificates(uv_work_t *work)
      * root. */
     X509_STORE_set_flags(job->store,
                          X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
+    /* OpenSSL keeps an error list for each thread that called it. */
+    OPENSSL_thread_stop();
 }
 
 static void store_ready(struct trust_job *job)

@@ -864,6 +864,36 @@ static void an_error_that_comes_later_names_the_arity(void **state)
     peer_close(&peer);
 }
 
+static void improper_arguments_are_a_bad_argument(void **state)
+{
+    struct test_peer peer;
+    struct control control;
+    struct buf *out = &peer.out;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    begin = frame_begin(out);
+    term_put_version(out);
+    term_put_tuple(out, 6);
+    term_put_integer(out, 29);
+    term_put_raw(out, own_reference(&peer, 3));
+    term_put_raw(out, own_pid(&peer));
+    term_put_raw(out, own_pid(&peer));
+    buf_append(out, "h\3w\4erpcw\14execute_calla\4", 24);
+    buf_append(out, "l\0\0\0\1w\7monitorj", 15);
+    term_put_version(out);
+    term_put_list(out, 4);
+    term_put_raw(out, own_reference(&peer, 3));
+    buf_append(out, "w\1mw\1fl\0\0\0\1a\1a\2j", 16); /* [1 | 2] */
+    send_frame(&peer, begin);
+    receive_spawned(&peer, &control);
+    assert_true(term_is_atom(receive_result(&peer, "error", 4), "badarg"));
+    assert_int_equal(seen.rpcs, 0);
+    peer_close(&peer);
+}
+
 static void a_call_whose_monitor_goes_is_abandoned(void **state)
 {
     struct test_peer peer;
@@ -1399,6 +1429,7 @@ int main(void)
         TEST(a_call_returns_as_the_reason_of_its_process),
         TEST(an_unknown_function_is_undef_with_its_arguments),
         TEST(an_error_that_comes_later_names_the_arity),
+        TEST(improper_arguments_are_a_bad_argument),
         TEST(a_call_whose_monitor_goes_is_abandoned),
         TEST(a_call_whose_process_is_killed_is_abandoned),
         TEST(the_service_and_running_calls_are_alive),

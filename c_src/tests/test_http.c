@@ -7,7 +7,7 @@
 #include "llm_router/base/buf.h"
 #include "test_http_server.h"
 
-enum { GIVE_UP_MS = 20000 };
+enum { GIVE_UP_MS = 60000 };
 
 static struct loop loop;
 static struct http *http;
@@ -551,7 +551,7 @@ static void expect_too_large(server_script *script)
         assert_in_range(call.body.size, 1, request.max_body_bytes);
         forget(&call);
     }
-    assert_in_range(resident_kib() - before, 0, 4096);
+    assert_in_range(resident_kib() - before, 0, 16 * 1024);
     finish(server);
 }
 
@@ -904,6 +904,10 @@ static void a_thousand_at_once_are_all_answered(void **state)
     struct call *calls = mem_alloc(MANY * sizeof(*calls));
 
     (void)state;
+    /* Under valgrind this takes its time. */
+    request.connect_timeout_ms = GIVE_UP_MS;
+    request.headers_timeout_ms = GIVE_UP_MS;
+    request.total_timeout_ms = GIVE_UP_MS;
     for (int i = 0; i < MANY; i++)
         submit(&calls[i], &request);
     assert_int_equal(http_stats(http).in_flight, MANY);

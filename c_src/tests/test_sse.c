@@ -19,14 +19,24 @@ static bool note(void *context, const struct sse_event *event)
     return !slice_is(event->data, "stop");
 }
 
+/* From memory that is overwritten afterwards, so that a slice kept too long is
+ * seen. */
+static void feed(struct sse_parser *parser, struct slice text, struct buf *seen)
+{
+    char piece[MAX];
+
+    memcpy(piece, text.data, text.size);
+    sse_feed(parser, slice_make(piece, text.size), note, seen);
+    memset(piece, '#', text.size);
+}
+
 static void feed_twice(struct slice text, size_t split, struct buf *seen)
 {
     struct sse_parser parser;
 
     sse_init(&parser, MAX);
-    sse_feed(&parser, slice_make(text.data, split), note, seen);
-    sse_feed(&parser, slice_make(text.data + split, text.size - split), note,
-             seen);
+    feed(&parser, slice_make(text.data, split), seen);
+    feed(&parser, slice_make(text.data + split, text.size - split), seen);
     sse_release(&parser);
 }
 
@@ -35,15 +45,8 @@ static void feed_bytes(struct slice text, struct buf *seen)
     struct sse_parser parser;
 
     sse_init(&parser, MAX);
-    for (size_t i = 0; i < text.size; i++) {
-        /* On the heap alone, so that a lent slice kept too long is seen. */
-        struct buf byte;
-
-        buf_init(&byte, 1);
-        buf_append_byte(&byte, text.data[i]);
-        sse_feed(&parser, buf_slice(&byte), note, seen);
-        buf_release(&byte);
-    }
+    for (size_t i = 0; i < text.size; i++)
+        feed(&parser, slice_make(text.data + i, 1), seen);
     sse_release(&parser);
 }
 

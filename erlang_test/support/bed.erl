@@ -10,8 +10,8 @@
 
 -export([up/2, down/1, provider/1, router/1, node/1, caller/1, caller/2]).
 -export([start_router/2, stop_router/1, kill_router/1]).
--export([start_caller/2, start_caller/3, stop_caller/1, kill_caller/1]).
--export([node_name/1, on/2, on/3, call/2, call/3, drain/0]).
+-export([start_caller/2, stop_caller/1, kill_caller/1]).
+-export([node_name/1, on/2, call/2, call/3, drain/0]).
 -export([renamed/1, must/1, elixir/3]).
 -export([eventually/1, eventually/2, limit_ms/1, now_ms/0, has_grown_less/3]).
 -export([start_epmd/0, stop_epmd/1, restart_epmd/2]).
@@ -19,7 +19,7 @@
 -define(EVENTUALLY_MS, 5000).
 -define(ON_MS, 60000).
 
--type caller() :: #{peer := pid(), node := node(), args := [string()]}.
+-type caller() :: #{peer := pid(), node := node()}.
 -export_type([caller/0]).
 
 %% Opts: callers (how many, default 1); handler (of the provider); env, args,
@@ -128,10 +128,6 @@ node_name(Kind) ->
 
 -spec start_caller(string(), node()) -> caller().
 start_caller(Cookie, Node) ->
-    start_caller(Cookie, Node, []).
-
--spec start_caller(string(), node(), [string()]) -> caller().
-start_caller(Cookie, Node, Args) ->
     [Name, Host] = string:split(atom_to_list(Node), "@"),
     {ok, Peer, Node} =
         peer:start(#{name => list_to_atom(Name), connection => standard_io,
@@ -139,8 +135,8 @@ start_caller(Cookie, Node, Args) ->
                      wait_boot => 15000,
                      args => ["-setcookie", Cookie,
                               "-pa", filename:dirname(code:which(?MODULE)),
-                              "-kernel", "logger_level", "emergency" | Args]}),
-    #{peer => Peer, node => Node, args => Args}.
+                              "-kernel", "logger_level", "emergency"]}),
+    #{peer => Peer, node => Node}.
 
 -spec stop_caller(caller()) -> ok.
 stop_caller(#{peer := Peer}) ->
@@ -158,12 +154,8 @@ kill_caller(#{peer := Peer} = Caller) ->
 %% Runs a function on a caller's node, in a fresh process; what it raises is
 %% raised here.
 -spec on(caller(), fun(() -> Result)) -> Result.
-on(Caller, Fun) ->
-    on(Caller, Fun, ?ON_MS).
-
--spec on(caller(), fun(() -> Result), timeout()) -> Result.
-on(#{peer := Peer}, Fun, TimeoutMs) ->
-    peer:call(Peer, erlang, apply, [Fun, []], TimeoutMs).
+on(#{peer := Peer}, Fun) ->
+    peer:call(Peer, erlang, apply, [Fun, []], ?ON_MS).
 
 %% A GenServer call from the first caller.
 -spec call(list(), term()) -> term().

@@ -59,11 +59,10 @@ init(_Id, _Opts) -> {ok, 0}.
 pre_init_per_testcase(_Suite, _Case, Config, _Start) ->
     {Config, erlang:monotonic_time(millisecond)}.
 
-post_end_per_testcase(Suite, Case, Config, Return, Start) ->
+post_end_per_testcase(Suite, Case, _Config, Return, Start) ->
     Ms = erlang:monotonic_time(millisecond) - Start,
-    case {Return, proplists:get_value(tc_status, Config)} of
-        {{fail, _}, _} -> ok;
-        {_, ok} -> print("ok   ~s: ~s (~b ms)", [Suite, sentence(Case), Ms]);
+    case Return of
+        ok -> print("ok   ~s: ~s (~b ms)", [Suite, sentence(Case), Ms]);
         _ -> ok
     end,
     {Return, Start}.

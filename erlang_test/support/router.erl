@@ -15,9 +15,8 @@
 -module(router).
 -behaviour(gen_server).
 
--export([start/1, run/1, stop/1, stop/2, kill/1, signal/2, await_exit/2]).
--export([node/1, os_pid/1, rss_kib/1, fd_count/1, stderr/1, stdout/1]).
--export([program/0, project/0]).
+-export([start/1, run/1, stop/1, kill/1, signal/2, await_exit/2]).
+-export([node/1, os_pid/1, rss_kib/1, fd_count/1, stderr/1, project/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(READY_MS, 20000).
@@ -64,11 +63,8 @@ run(Opts) ->
 %% SIGTERM, then the exit status. One that does not end is killed: `hung`.
 -spec stop(router()) -> {exited, integer()} | hung.
 stop(Router) ->
-    stop(Router, ?EXIT_MS).
-
-stop(Router, TimeoutMs) ->
     signal(Router, "TERM"),
-    Result = await_exit(Router, TimeoutMs),
+    Result = await_exit(Router, ?EXIT_MS),
     gen_server:stop(maps:get(pid, Router)),
     Result.
 
@@ -111,11 +107,6 @@ fd_count(#{os_pid := OsPid}) ->
 stderr(#{stderr := File}) ->
     read(File).
 
--spec stdout(router()) -> binary().
-stdout(#{pid := Pid}) ->
-    gen_server:call(Pid, stdout).
-
--spec program() -> file:filename().
 program() ->
     case os:getenv("LLM_ROUTER_BIN") of
         false -> filename:join([project(), "priv", "llm_router"]);

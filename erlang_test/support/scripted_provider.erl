@@ -36,7 +36,7 @@
 
 -export([start/0, start/1, stop/1, url/1, set_handler/2]).
 -export([requests/1, aborted/1, counters/1]).
--export([await_requests/2, await_requests/3, await_aborted/2, await_aborted/3]).
+-export([await_requests/2, await_aborted/2]).
 -export([answer/1, answer/2, stream/2, error/4, main/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
@@ -98,16 +98,10 @@ recorded(#{pid := Pid}) ->
 %% Waits until N requests were seen (N connections aborted), returns them all;
 %% raises {timeout, Recorded} otherwise.
 await_requests(Provider, N) ->
-    await_requests(Provider, N, ?AWAIT_MS).
-
-await_requests(Provider, N, TimeoutMs) ->
-    await(Provider, requests, N, deadline(TimeoutMs)).
+    await(Provider, requests, N, now_ms() + ?AWAIT_MS).
 
 await_aborted(Provider, N) ->
-    await_aborted(Provider, N, ?AWAIT_MS).
-
-await_aborted(Provider, N, TimeoutMs) ->
-    await(Provider, aborted, N, deadline(TimeoutMs)).
+    await(Provider, aborted, N, now_ms() + ?AWAIT_MS).
 
 await(Provider, What, N, Deadline) ->
     Recorded = #{What := Seen} = recorded(Provider),
@@ -117,9 +111,6 @@ await(Provider, What, N, Deadline) ->
         Late -> error({timeout, Recorded});
         true -> timer:sleep(2), await(Provider, What, N, Deadline)
     end.
-
-deadline(TimeoutMs) ->
-    now_ms() + TimeoutMs.
 
 now_ms() ->
     erlang:monotonic_time(millisecond).

@@ -63,7 +63,7 @@ struct connection {
     void *owner;      /* the node's; the connection does not look at it */
     enum connection_state state;
     bool accepted;
-    bool yielded; /* dialling: closed because the peer's own call wins */
+    bool yielded; /* closed because the other of two calls at once wins */
     bool silent;  /* past the limit once; a stall of ours must not look so */
     struct handshake handshake;
     char reason[CONNECTION_REASON_MAX]; /* why it closed */
