@@ -41,20 +41,6 @@ static void make_slot(struct http *http, size_t slot)
     http->socket_slots = slots;
 }
 
-static struct socket *add_socket(struct lane *lane, curl_socket_t descriptor)
-{
-    struct http *http = lane->http;
-    struct socket *socket = mem_alloc(sizeof(*socket));
-
-    list_init(&socket->link);
-    socket->http = http;
-    socket->lane = lane;
-    socket->descriptor = descriptor;
-    make_slot(http, (size_t)descriptor);
-    http->sockets[descriptor] = socket;
-    return socket;
-}
-
 /* Before the descriptor is closed; closing takes it out of the set. */
 static void forget_socket(struct socket *socket)
 {
@@ -65,6 +51,25 @@ static void forget_socket(struct socket *socket)
     list_remove(&socket->link);
     socket->http->sockets[socket->descriptor] = NULL;
     mem_free(socket);
+}
+
+static struct socket *add_socket(struct lane *lane, curl_socket_t descriptor)
+{
+    struct http *http = lane->http;
+    struct socket *old = find_socket(http, descriptor);
+    struct socket *socket = mem_alloc(sizeof(*socket));
+
+    /* libcurl 7.88 closes some sockets that were still connecting by itself,
+     * without a word; the kernel gives their number out again. */
+    if (old)
+        forget_socket(old);
+    list_init(&socket->link);
+    socket->http = http;
+    socket->lane = lane;
+    socket->descriptor = descriptor;
+    make_slot(http, (size_t)descriptor);
+    http->sockets[descriptor] = socket;
+    return socket;
 }
 
 curl_socket_t socket_open(void *context, curlsocktype purpose,
