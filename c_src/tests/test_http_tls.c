@@ -478,6 +478,8 @@ static void a_cancelled_http2_stream_leaves_the_others_alone(void **state)
     while (proxy.behind->requests == 0)
         run_for(1);
     for (int i = 0; i < MANY; i += 2) {
+        if (calls[i].done) /* on a slow machine */
+            continue;
         http_cancel(http, calls[i].id);
         waiting--;
     }
