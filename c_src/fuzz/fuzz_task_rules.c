@@ -1,5 +1,5 @@
 /* Whatever a model writes: a dialogue ends within its turns, and each list
- * that it gives holds the invariants of docs/protocol.md, checked here without
+ * that it gives holds the invariants of docs/calling.md, checked here without
  * the code that makes them true.
  *
  * Input: operation, flags, count, then answers separated by 0xFF. */

@@ -1,5 +1,5 @@
 /* What BEAM callers write -> struct request: recognises every call shape of
- * docs/protocol.md. Pure; strict about arguments, tolerant about forms.
+ * docs/calling.md. Pure; strict about arguments, tolerant about forms.
  *
  * Errors of arguments are ERR_INVALID_REQUEST or ERR_TOO_LARGE with the path
  * of the fault: the argument's name ("prompt", "num_tasks", "complexity",

@@ -1,5 +1,5 @@
 /* Tasks as callers get them: every list made by task_rules.h holds the
- * invariants of docs/protocol.md ("Values"). */
+ * invariants of docs/calling.md ("Values"). */
 #ifndef LLM_ROUTER_CORE_TASK_H
 #define LLM_ROUTER_CORE_TASK_H
 
