@@ -5,14 +5,12 @@
 #include "llm_router/base/mem.h"
 #include "json/json_internal.h"
 
-const struct jv *jv_find(const struct jv *object, const char *key)
+const struct jv *jv_find_key(const struct jv *object, struct slice key)
 {
-    struct slice wanted = slice_of(key);
-
     if (!object || object->type != JV_OBJECT)
         return NULL;
     for (size_t i = 0; i < object->as.object.count; i++)
-        if (slice_equal(object->as.object.members[i].key, wanted))
+        if (slice_equal(object->as.object.members[i].key, key))
             return &object->as.object.members[i].value;
     return NULL;
 }

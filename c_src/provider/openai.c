@@ -131,7 +131,7 @@ static bool build(const struct endpoint *endpoint,
 
 /* The answer. */
 
-enum { SCRATCH_BLOCK = 4096 };
+enum { FIRST_TEXT = 1024 /* bytes: most answers fit */ };
 
 struct reader {
     struct arena *arena;
@@ -176,7 +176,7 @@ static struct reader *reader_new(struct arena *arena, int status,
     struct reader *reader = arena_alloc(arena, sizeof(*reader));
 
     reader->arena = arena;
-    arena_init(&reader->scratch, SCRATCH_BLOCK);
+    arena_init(&reader->scratch, 0);
     reader->api_key = api_key;
     reader->advice = failure_advice(headers, now_s);
     reader->status = status;
@@ -322,9 +322,12 @@ static bool read_finish(struct reader *reader, struct slice reason)
 
 static void add_text(struct reader *reader, struct buf *to, struct slice text)
 {
+    if (text.size == 0)
+        return;
+    if (to->capacity == 0)
+        buf_reserve(to, FIRST_TEXT);
     buf_append_slice(to, text);
-    if (text.size > 0)
-        reader->progress = PROGRESS_USEFUL;
+    reader->progress = PROGRESS_USEFUL;
 }
 
 /* A string, null, or a list of parts of which those of text count. */

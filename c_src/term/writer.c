@@ -28,21 +28,30 @@ void term_put_version(struct buf *out)
     put(out, result, head, size);
 }
 
+/* ei converts letter by letter, which is most of the cost of a reply. */
+static void put_small_atom(struct buf *out, struct slice name)
+{
+    const char head[] = {ERL_SMALL_ATOM_UTF8_EXT, (char)name.size};
+
+    buf_append(out, head, sizeof(head));
+    buf_append_slice(out, name);
+}
+
 void term_put_atom_slice(struct buf *out, struct slice name)
 {
     char atom[ATOM_MAX];
     int size = 0, result = -1;
 
     /* ei lets overlong forms and surrogates pass. */
-    if (name.size < MAXATOMLEN_UTF8 && utf8_is_valid(name))
+    if (name.size < MAXATOMLEN_UTF8 && utf8_is_valid(name)) {
+        if (name.size <= UINT8_MAX) {
+            put_small_atom(out, name);
+            return;
+        }
         result = ei_encode_atom_len_as(atom, &size, name.data, (int)name.size,
                                        ERLANG_UTF8, ERLANG_UTF8);
+    }
     put(out, result, atom, size);
-}
-
-void term_put_atom(struct buf *out, const char *name)
-{
-    term_put_atom_slice(out, slice_of(name));
 }
 
 void term_put_boolean(struct buf *out, bool value)

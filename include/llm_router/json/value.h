@@ -84,8 +84,13 @@ bool jv_parse(struct arena *arena, struct slice text, unsigned flags,
               const struct jv_limits *limits, size_t *used, struct jv **value,
               struct error *err);
 
-/* NULL if `object` is NULL, not an object or has no such key. */
-const struct jv *jv_find(const struct jv *object, const char *key);
+/* NULL if `object` is NULL, not an object or has no such key. Inline: the
+ * length of a literal is known. */
+const struct jv *jv_find_key(const struct jv *object, struct slice key);
+static inline const struct jv *jv_find(const struct jv *object, const char *key)
+{
+    return jv_find_key(object, slice_of(key));
+}
 
 /* What is there, or the default: for reading strangers' documents. All accept
  * NULL. jv_integer takes reals without a fraction too. */

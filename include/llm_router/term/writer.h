@@ -10,8 +10,12 @@
 #include "llm_router/base/buf.h"
 
 void term_put_version(struct buf *out);
-void term_put_atom(struct buf *out, const char *name); /* UTF-8, <= 255 chars */
 void term_put_atom_slice(struct buf *out, struct slice name);
+/* UTF-8, <= 255 characters. Inline: the length of a literal is known. */
+static inline void term_put_atom(struct buf *out, const char *name)
+{
+    term_put_atom_slice(out, slice_of(name));
+}
 void term_put_boolean(struct buf *out, bool value);
 void term_put_integer(struct buf *out, int64_t value);
 void term_put_float(struct buf *out, double value); /* finite */
