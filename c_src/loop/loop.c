@@ -127,19 +127,36 @@ static void run_deferred(struct loop *loop)
     }
 }
 
+/* An active idle handle makes libuv poll without waiting. */
+static void on_spin(uv_idle_t *spin)
+{
+    (void)spin;
+}
+
+static void sleep_or_spin(struct loop *loop, bool worked, uint64_t now_ns)
+{
+    if (worked)
+        loop->spin_until_ns = now_ns + LOOP_SPIN_NS;
+    if (now_ns < loop->spin_until_ns)
+        uv_idle_start(&loop->spin, on_spin);
+    else
+        uv_idle_stop(&loop->spin);
+}
+
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct loop *loop = prepare->data;
+    bool worked = !list_is_empty(&loop->deferred);
+    uint64_t now_ns;
 
     run_deferred(loop);
     arm(loop);
+    now_ns = uv_hrtime();
+    sleep_or_spin(loop, worked, now_ns);
     loop->turns++;
-    if (loop->turn_started_ns != 0) {
-        uint64_t took = uv_hrtime() - loop->turn_started_ns;
-
-        if (took > loop->longest_stall_ns)
-            loop->longest_stall_ns = took;
-    }
+    if (loop->turn_started_ns != 0 &&
+        now_ns - loop->turn_started_ns > loop->longest_stall_ns)
+        loop->longest_stall_ns = now_ns - loop->turn_started_ns;
 }
 
 /* libuv runs check callbacks after those of the sockets, so the turn began
@@ -158,6 +175,7 @@ void loop_init(struct loop *loop)
     check_uv(uv_loop_init(&loop->uv), "uv_loop_init");
     check_uv(uv_timer_init(&loop->uv, &loop->alarm), "uv_timer_init");
     check_uv(uv_prepare_init(&loop->uv, &loop->prepare), "uv_prepare_init");
+    check_uv(uv_idle_init(&loop->uv, &loop->spin), "uv_idle_init");
     check_uv(uv_check_init(&loop->uv, &loop->check), "uv_check_init");
     loop->alarm.data = loop->prepare.data = loop->check.data = loop;
     uv_prepare_start(&loop->prepare, on_prepare);
@@ -179,6 +197,7 @@ void loop_release(struct loop *loop)
     uv_close((uv_handle_t *)&loop->alarm, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
     uv_close((uv_handle_t *)&loop->check, NULL);
+    uv_close((uv_handle_t *)&loop->spin, NULL);
     for (size_t i = 0; loop->on_signal && i < SIGNALS; i++)
         uv_close((uv_handle_t *)&loop->signals[i], NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);

@@ -2,13 +2,18 @@
  *
  * Adds what the I/O layers share: timers that are embedded in their owners and
  * need no asynchronous close, work deferred to the end of the current turn
- * (batched writes, deferred frees), and the longest stall seen. */
+ * (batched writes, deferred frees), and the longest stall seen. After a turn
+ * that deferred work it looks for more for LOOP_SPIN_NS before it sleeps, as
+ * the BEAM's schedulers do: waking a sleeping process costs a caller more than
+ * the whole ping. A loop with nothing to do sleeps. */
 #ifndef LLM_ROUTER_LOOP_LOOP_H
 #define LLM_ROUTER_LOOP_LOOP_H
 
 #include <uv.h>
 
 #include "llm_router/base/list.h"
+
+enum { LOOP_SPIN_NS = 25000 };
 
 struct loop_timer;
 
@@ -17,6 +22,8 @@ struct loop {
     uv_timer_t alarm;
     uv_prepare_t prepare;
     uv_check_t check;
+    uv_idle_t spin; /* while active the loop does not sleep */
+    uint64_t spin_until_ns;
     struct loop_timer **heap; /* binary, earliest first */
     size_t timer_count, timer_capacity;
     uint64_t armed_for_ms; /* 0: the alarm is off */
