@@ -154,7 +154,12 @@ struct monitor *process_add_monitor(struct peer *peer,
                                     struct slice watcher);
 void process_drop_monitor(struct peer *peer, struct monitor *monitor);
 bool gen_call_read(struct term message, struct gen_call *call);
-/* {Tag, value}; to the alias if there is one. */
+/* A message to the alias if there is one, else to the pid, up to the version
+ * byte: the caller writes the term and ends with peer_send_end(*peer). NULL:
+ * the node is gone. */
+struct buf *reply_begin(struct node *node, struct slice pid, struct slice alias,
+                        struct peer **peer);
+/* {Tag, value} */
 void gen_call_reply(struct node *node, const struct gen_call *call,
                     struct slice value);
 

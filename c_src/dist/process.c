@@ -114,20 +114,32 @@ bool gen_call_read(struct term message, struct gen_call *call)
     return true;
 }
 
+struct buf *reply_begin(struct node *node, struct slice pid, struct slice alias,
+                        struct peer **peer)
+{
+    struct buf *out;
+
+    *peer = node_peer_of(node, pid);
+    out = *peer ? peer_send_begin(*peer) : NULL;
+    if (!out)
+        return NULL;
+    if (alias.size > 0)
+        control_put_send_alias(out, peer_flags(*peer),
+                               buf_slice(&node->own_pid), alias);
+    else
+        control_put_send(out, pid);
+    term_put_version(out);
+    return out;
+}
+
 void gen_call_reply(struct node *node, const struct gen_call *call,
                     struct slice value)
 {
-    struct peer *peer = node_peer_of(node, call->pid);
-    struct buf *out = peer ? peer_send_begin(peer) : NULL;
+    struct peer *peer;
+    struct buf *out = reply_begin(node, call->pid, call->alias, &peer);
 
     if (!out)
         return;
-    if (call->alias.size > 0)
-        control_put_send_alias(out, peer_flags(peer), buf_slice(&node->own_pid),
-                               call->alias);
-    else
-        control_put_send(out, call->pid);
-    term_put_version(out);
     term_put_tuple(out, 2);
     term_put_raw(out, call->tag);
     term_put_raw(out, value);

@@ -217,17 +217,11 @@ static void put_reply(struct buf *out, const struct call *call,
 static void send_reply(struct node *node, const struct call *call,
                        const struct outcome *outcome)
 {
-    struct peer *peer = node_peer_of(node, call->pid);
-    struct buf *out = peer ? peer_send_begin(peer) : NULL;
+    struct peer *peer;
+    struct buf *out = reply_begin(node, call->pid, call->alias, &peer);
 
     if (!out)
         return;
-    if (call->alias.size > 0)
-        control_put_send_alias(out, peer_flags(peer), buf_slice(&node->own_pid),
-                               call->alias);
-    else
-        control_put_send(out, call->pid);
-    term_put_version(out);
     put_reply(out, call, outcome);
     peer_send_end(peer);
 }
