@@ -11,11 +11,11 @@
 
 #include "llm_router/base/slice.h"
 
-#define assert_slice(actual, expected)                                         \
-    do {                                                                       \
-        struct slice checked = (actual);                                       \
-        assert_int_equal(checked.size, strlen(expected));                      \
-        assert_memory_equal(checked.data, expected, strlen(expected));         \
+#define assert_slice(actual, expected)                                 \
+    do {                                                               \
+        struct slice checked = (actual);                               \
+        assert_int_equal(checked.size, strlen(expected));              \
+        assert_memory_equal(checked.data, expected, strlen(expected)); \
     } while (0)
 
 #endif

@@ -67,8 +67,13 @@ struct config {
 };
 
 /* What the command line asks for. */
-enum command { COMMAND_RUN, COMMAND_CHECK, COMMAND_PRINT, COMMAND_VERSION,
-               COMMAND_HELP };
+enum command {
+    COMMAND_RUN,
+    COMMAND_CHECK,
+    COMMAND_PRINT,
+    COMMAND_VERSION,
+    COMMAND_HELP
+};
 
 /* Command line -> config (names, peers, files); ERR_INVALID_REQUEST with the
  * option as path: exit code 2. */
@@ -81,7 +86,8 @@ bool config_parse_arguments(struct config *config, int argc,
 bool config_load(struct config *config, struct error *err);
 
 /* The cookie: --cookie-file, RELEASE_COOKIE, ~/.erlang.cookie (made when there
- * is none, as erl does). A file that others can read is refused, as erl does. */
+ * is none, as erl does). A file that others can read is refused, as erl does.
+ */
 bool config_load_cookie(struct config *config, struct error *err);
 
 /* The effective configuration as JSON on stdout, secrets as "***". */

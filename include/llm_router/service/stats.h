@@ -11,15 +11,15 @@ struct stats {
     uint64_t requests[OPERATION_COUNT];
     uint64_t succeeded;
     uint64_t failed[ERROR_CODE_COUNT];
-    uint64_t cancelled;       /* nobody waited any more */
-    uint64_t attempts;        /* HTTP requests sent to providers */
-    uint64_t retries;         /* of them, after a failure */
-    uint64_t turns;           /* of them, repairs and continuations */
-    uint64_t shared;          /* answered by another call's request_id */
-    uint64_t ignored;         /* stray messages dropped */
-    uint64_t undeliverable;   /* answers whose taker could not be reached */
+    uint64_t cancelled;     /* nobody waited any more */
+    uint64_t attempts;      /* HTTP requests sent to providers */
+    uint64_t retries;       /* of them, after a failure */
+    uint64_t turns;         /* of them, repairs and continuations */
+    uint64_t shared;        /* answered by another call's request_id */
+    uint64_t ignored;       /* stray messages dropped */
+    uint64_t undeliverable; /* answers whose taker could not be reached */
     uint64_t input_tokens, output_tokens;
-    double cost_usd;          /* of the attempts whose price is known */
+    double cost_usd; /* of the attempts whose price is known */
 };
 
 #endif
