@@ -151,6 +151,7 @@ static void flush(void *context)
         connection_close(connection, uv_strerror((int)size));
         return;
     }
+    loop_expect_more(connection->group->loop);
     if ((size_t)size == connection->out.size) {
         buf_shrink(&connection->out, KEEP_OUT);
         return;

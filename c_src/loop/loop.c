@@ -133,10 +133,11 @@ static void on_spin(uv_idle_t *spin)
     (void)spin;
 }
 
-static void sleep_or_spin(struct loop *loop, bool worked, uint64_t now_ns)
+static void sleep_or_spin(struct loop *loop, uint64_t now_ns)
 {
-    if (worked)
+    if (loop->expecting)
         loop->spin_until_ns = now_ns + LOOP_SPIN_NS;
+    loop->expecting = false;
     if (now_ns < loop->spin_until_ns)
         uv_idle_start(&loop->spin, on_spin);
     else
@@ -146,13 +147,12 @@ static void sleep_or_spin(struct loop *loop, bool worked, uint64_t now_ns)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct loop *loop = prepare->data;
-    bool worked = !list_is_empty(&loop->deferred);
     uint64_t now_ns;
 
     run_deferred(loop);
     arm(loop);
     now_ns = uv_hrtime();
-    sleep_or_spin(loop, worked, now_ns);
+    sleep_or_spin(loop, now_ns);
     loop->turns++;
     if (loop->turn_started_ns != 0 &&
         now_ns - loop->turn_started_ns > loop->longest_stall_ns)
@@ -227,6 +227,11 @@ void loop_on_signal(struct loop *loop,
         check_uv(uv_signal_start(&loop->signals[i], on_uv_signal, numbers[i]),
                  "uv_signal_start");
     }
+}
+
+void loop_expect_more(struct loop *loop)
+{
+    loop->expecting = true;
 }
 
 uint64_t loop_now_ms(const struct loop *loop)

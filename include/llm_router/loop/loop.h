@@ -2,10 +2,7 @@
  *
  * Adds what the I/O layers share: timers that are embedded in their owners and
  * need no asynchronous close, work deferred to the end of the current turn
- * (batched writes, deferred frees), and the longest stall seen. After a turn
- * that deferred work it looks for more for LOOP_SPIN_NS before it sleeps, as
- * the BEAM's schedulers do: waking a sleeping process costs a caller more than
- * the whole ping. A loop with nothing to do sleeps. */
+ * (batched writes, deferred frees), and the longest stall seen. */
 #ifndef LLM_ROUTER_LOOP_LOOP_H
 #define LLM_ROUTER_LOOP_LOOP_H
 
@@ -24,6 +21,7 @@ struct loop {
     uv_check_t check;
     uv_idle_t spin; /* while active the loop does not sleep */
     uint64_t spin_until_ns;
+    bool expecting;
     struct loop_timer **heap; /* binary, earliest first */
     size_t timer_count, timer_capacity;
     uint64_t armed_for_ms; /* 0: the alarm is off */
@@ -69,6 +67,12 @@ void loop_timer_start(struct loop *loop, struct loop_timer *timer,
                       void *context);
 void loop_timer_stop(struct loop_timer *timer);
 bool loop_timer_running(const struct loop_timer *timer);
+
+/* Said when output was sent that may bring the next request at once: before it
+ * sleeps the loop then looks for more for LOOP_SPIN_NS, as the BEAM's
+ * schedulers do. Waking a sleeping process costs a caller more than a whole
+ * ping. */
+void loop_expect_more(struct loop *loop);
 
 /* Runs once at the end of the current turn, before the loop waits again.
  * Deferring what is already deferred does nothing. Tasks deferred by tasks run
