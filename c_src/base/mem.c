@@ -42,9 +42,3 @@ char *mem_copy_text(const char *data, size_t size)
         memcpy(copy, data, size);
     return copy;
 }
-
-void mem_wipe(void *memory, size_t size)
-{
-    if (memory)
-        explicit_bzero(memory, size);
-}

@@ -26,7 +26,7 @@ static int teardown(void **state)
  * keeps as a copy. */
 static void forget(struct slice bytes)
 {
-    mem_wipe((char *)bytes.data, bytes.size);
+    explicit_bzero((char *)bytes.data, bytes.size);
     mem_free((char *)bytes.data);
 }
 

@@ -20,7 +20,4 @@ void mem_free(void *memory);
 /* A NUL-terminated heap copy of `size` bytes. */
 char *mem_copy_text(const char *data, size_t size);
 
-/* Zeroes memory in a way the compiler keeps: for keys and cookies. */
-void mem_wipe(void *memory, size_t size);
-
 #endif
