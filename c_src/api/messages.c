@@ -130,7 +130,7 @@ static bool decode_parts(struct decoder *decoder, struct term value,
     decoded = append_parts(decoder, value, &text);
     arena_rewind(decoder->arena, mark);
     if (decoded)
-        *content = arena_copy(decoder->arena, buf_slice(&text));
+        *content = arena_keep(decoder->arena, &text);
     buf_release(&text);
     return decoded || error_in(decoder->err, "content");
 }

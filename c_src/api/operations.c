@@ -61,7 +61,7 @@ static bool write_task(struct decoder *decoder, struct term task)
     written = put_task(decoder, task, &text);
     arena_rewind(decoder->arena, mark);
     if (written)
-        decoder->request->text = arena_copy(decoder->arena, buf_slice(&text));
+        decoder->request->text = arena_keep(decoder->arena, &text);
     buf_release(&text);
     return written;
 }
@@ -180,6 +180,7 @@ static const struct shape {
     [OP_HEALTH] = {.count = 0},
     [OP_STATS] = {.count = 0},
     [OP_MODELS] = {.count = 0},
+    [OP_DRAIN] = {.count = 0},
 };
 
 bool operation_find(struct slice name, enum operation *operation)

@@ -241,6 +241,7 @@ static void put_value(struct buf *out, const struct request *request,
     case OP_HEALTH:
     case OP_STATS:
     case OP_MODELS:
+    case OP_DRAIN:
     case OPERATION_COUNT:
         term_put_atom(out, "nil");
         break;
@@ -380,10 +381,9 @@ void reply_put_selection(struct buf *out, const struct request *request,
     term_put_binary(out, provider);
 }
 
-void reply_put_message(struct buf *out, const struct reply_address *reply,
-                       enum operation operation, struct slice value)
+void reply_put_head(struct buf *out, const struct reply_address *reply,
+                    enum operation operation)
 {
-    term_put_version(out);
     switch (reply->form) {
     case REPLY_GEN:
         term_put_tuple(out, 2);
@@ -407,5 +407,4 @@ void reply_put_message(struct buf *out, const struct reply_address *reply,
     case REPLY_RPC:
         break;
     }
-    term_put_raw(out, value);
 }

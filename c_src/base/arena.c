@@ -10,6 +10,8 @@ struct arena_block {
     struct arena_block *older;
     size_t size; /* of bytes */
     size_t used;
+    char *kept; /* a buffer's memory, freed with the block; or NULL */
+    size_t kept_size;
     alignas(max_align_t) char bytes[];
 };
 
@@ -97,6 +99,26 @@ struct slice arena_copy(struct arena *arena, struct slice text)
     return slice_make(copy, text.size);
 }
 
+struct slice arena_keep(struct arena *arena, struct buf *buf)
+{
+    struct slice text = buf_slice(buf);
+    struct arena_block *block;
+
+    if (text.size < LARGEST_BLOCK) {
+        text = arena_copy(arena, text);
+        buf_release(buf);
+        return text;
+    }
+    block = mem_alloc(sizeof(*block));
+    block->older = arena->newest;
+    block->kept = buf->data;
+    arena->newest = block;
+    arena->reserved += sizeof(*block) + buf->capacity;
+    block->kept_size = buf->capacity;
+    *buf = (struct buf){.max = buf->max};
+    return text;
+}
+
 char *arena_text(struct arena *arena, struct slice text)
 {
     char *copy = arena_bytes(arena, text.size + 1);
@@ -139,7 +161,8 @@ void arena_rewind(struct arena *arena, struct arena_mark mark)
         struct arena_block *block = arena->newest;
 
         arena->newest = block->older;
-        arena->reserved -= sizeof(*block) + block->size;
+        arena->reserved -= sizeof(*block) + block->size + block->kept_size;
+        mem_free(block->kept);
         mem_free(block);
     }
     if (arena->newest)

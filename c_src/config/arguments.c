@@ -1,3 +1,4 @@
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,6 +15,10 @@ const char CONFIG_USAGE[] =
     "  --connect NODE      keep connected to this node (repeatable)\n"
     "  --cookie-file FILE  the cluster's cookie; else RELEASE_COOKIE, else\n"
     "                      ~/.erlang.cookie\n"
+    "  --tls-dist          speak TLS with nodes, as erl -proto_dist inet_tls\n"
+    "  --tls-cert FILE     this node's certificate and its chain (PEM)\n"
+    "  --tls-key FILE      its key, without a passphrase (PEM)\n"
+    "  --tls-ca FILE       the authorities of all nodes' certificates (PEM)\n"
     "  --config FILE       configuration file (JSON)\n"
     "  --check-config      check the configuration and exit\n"
     "  --print-config      print the effective configuration and exit\n"
@@ -101,6 +106,49 @@ static bool add_peer(struct config *config, const char *peer, struct error *err)
     return true;
 }
 
+/* Options whose value is a file's name. */
+static const struct file_option {
+    const char *option;
+    size_t offset;
+    bool of_tls; /* wanted with --tls-dist, and only then */
+} file_options[] = {
+    {"--config", offsetof(struct config, file), false},
+    {"--cookie-file", offsetof(struct config, cookie_file), false},
+    {"--tls-cert", offsetof(struct config, tls_cert), true},
+    {"--tls-key", offsetof(struct config, tls_key), true},
+    {"--tls-ca", offsetof(struct config, tls_ca), true},
+};
+
+enum { FILE_OPTION_COUNT = sizeof(file_options) / sizeof(file_options[0]) };
+
+static const char **file_of(struct config *config,
+                            const struct file_option *option)
+{
+    return (const char **)((char *)config + option->offset);
+}
+
+static const struct file_option *find_file_option(const char *option)
+{
+    for (size_t i = 0; i < FILE_OPTION_COUNT; i++)
+        if (!strcmp(option, file_options[i].option))
+            return &file_options[i];
+    return NULL;
+}
+
+static bool check_tls(struct config *config, struct error *err)
+{
+    for (size_t i = 0; i < FILE_OPTION_COUNT; i++) {
+        const struct file_option *option = &file_options[i];
+        bool given = *file_of(config, option) != NULL;
+
+        if (option->of_tls && given != config->tls_dist)
+            return error_at(err, ERR_INVALID_REQUEST, option->option,
+                            given ? "is of no use without --tls-dist"
+                                  : "is missing: --tls-dist needs it");
+    }
+    return true;
+}
+
 static const struct {
     const char *option;
     enum command command;
@@ -127,16 +175,14 @@ static bool parse_value(struct config *config, struct names *names,
                         const char *option, const char *value,
                         struct error *err)
 {
+    const struct file_option *file = find_file_option(option);
+
+    if (file) {
+        *file_of(config, file) = value;
+        return true;
+    }
     if (!strcmp(option, "--connect"))
         return add_peer(config, value, err);
-    if (!strcmp(option, "--config")) {
-        config->file = value;
-        return true;
-    }
-    if (!strcmp(option, "--cookie-file")) {
-        config->cookie_file = value;
-        return true;
-    }
     if (!strcmp(option, "--sname"))
         names->short_name = value;
     else
@@ -149,13 +195,12 @@ static bool parse_value(struct config *config, struct names *names,
 
 static bool takes_value(const char *option)
 {
-    static const char *const options[] = {"--connect", "--config",
-                                          "--cookie-file", "--sname", "--name"};
+    static const char *const options[] = {"--connect", "--sname", "--name"};
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
         if (!strcmp(option, options[i]))
             return true;
-    return false;
+    return find_file_option(option) != NULL;
 }
 
 bool config_parse_arguments(struct config *config, int argc,
@@ -168,6 +213,10 @@ bool config_parse_arguments(struct config *config, int argc,
     for (int i = 1; i < argc; i++) {
         if (parse_command(argv[i], command))
             continue;
+        if (!strcmp(argv[i], "--tls-dist")) {
+            config->tls_dist = true;
+            continue;
+        }
         if (!takes_value(argv[i]))
             return error_at(err, ERR_INVALID_REQUEST, argv[i],
                             "there is no such option");
@@ -177,5 +226,5 @@ bool config_parse_arguments(struct config *config, int argc,
             return false;
         i++;
     }
-    return complete_name(config, &names, err);
+    return check_tls(config, err) && complete_name(config, &names, err);
 }

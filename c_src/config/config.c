@@ -9,18 +9,20 @@
 
 #include "config/config_internal.h"
 #include "llm_router/config/files.h"
+#include "llm_router/core/allow.h"
+#include "llm_router/core/router.h"
 
 enum { FILE_MAX = 1024 * 1024, CA_FILE_MAX = 16 * 1024 * 1024 };
 
-enum kind { KIND_INTEGER, KIND_TEXT, KIND_LIST };
+enum kind { KIND_INTEGER, KIND_TEXT, KIND_LIST, KIND_PATTERNS };
 
 struct key {
     const char *section;
     const char *name;
     enum kind kind;
     size_t offset;
-    int64_t least, most;
-    const char *value; /* the default, as the environment would give it */
+    int64_t least, most; /* of a list: how many entries */
+    const char *value;   /* the default, as the environment would give it */
 };
 
 #define INTEGER(section, name, field, least, most, value)                   \
@@ -32,18 +34,26 @@ struct key {
     {                                                                         \
         section, name, KIND_TEXT, offsetof(struct config, field), 0, 0, value \
     }
-#define LIST(section, name, field, value)                                     \
-    {                                                                         \
-        section, name, KIND_LIST, offsetof(struct config, field), 0, 0, value \
+#define ROUTE(section, name, field, value)                           \
+    {                                                                \
+        section, name, KIND_LIST, offsetof(struct config, field), 1, \
+            PLAN_CANDIDATES_MAX, value                               \
+    }
+#define PATTERNS(section, name, field, value)                            \
+    {                                                                    \
+        section, name, KIND_PATTERNS, offsetof(struct config, field), 1, \
+            CONFIG_LIST_MAX, value                                       \
     }
 
 enum { HOUR_MS = 3600000, MIB = 1024 * 1024 };
 
 /* Every key; docs/configuration.md explains each (test_config.c compares). */
 static const struct key keys[] = {
-    LIST("routes", "simple", simple, "openai/gpt-5.4-nano"),
-    LIST("routes", "medium", medium, "openai/gpt-5.4-mini"),
-    LIST("routes", "complex", complex, "openai/gpt-5.4"),
+    ROUTE("routes", "simple", simple, "openai/gpt-5.4-nano"),
+    ROUTE("routes", "medium", medium, "openai/gpt-5.4-mini"),
+    ROUTE("routes", "complex", complex, "openai/gpt-5.4"),
+    PATTERNS("allow", "call", may_call, "*"),
+    PATTERNS("allow", "admin", may_admin, "*"),
     INTEGER("timeouts", "connect_ms", connect_timeout_ms, 1, HOUR_MS, "10000"),
     INTEGER("timeouts", "headers_ms", headers_timeout_ms, 1, HOUR_MS, "60000"),
     INTEGER("timeouts", "first_token_ms", first_token_timeout_ms, 1, HOUR_MS,
@@ -102,14 +112,21 @@ static bool set_integer(struct config *config, const struct key *key,
     return true;
 }
 
-static bool add_item(struct config_list *list, struct slice item,
-                     const char *path, struct error *err)
+static bool add_item(struct config *config, const struct key *key,
+                     const char *path, struct slice item, struct error *err)
 {
+    struct config_list *list = field(config, key);
+
     if (item.size == 0)
         return error_at(err, ERR_INVALID_REQUEST, path, "an entry is empty");
-    if (list->count == CONFIG_LIST_MAX)
+    if (list->count == (size_t)key->most)
         return error_at(err, ERR_INVALID_REQUEST, path, "more than %d entries",
-                        CONFIG_LIST_MAX);
+                        (int)key->most);
+    if (key->kind == KIND_PATTERNS && !allow_pattern_is_valid(item))
+        return error_at(err, ERR_INVALID_REQUEST, path,
+                        "entry %zu is not a pattern of node names: letters, "
+                        "digits, _-.:@ and * only",
+                        list->count + 1);
     list->items[list->count++] = item;
     return true;
 }
@@ -126,7 +143,7 @@ static bool set_list(struct config *config, const struct key *key,
         size_t size = comma < 0 ? text.size : (size_t)comma;
         struct slice item = slice_trim(slice_make(text.data, size));
 
-        if (!add_item(list, arena_copy(&config->arena, item), path, err))
+        if (!add_item(config, key, path, arena_copy(&config->arena, item), err))
             return false;
         if (comma < 0)
             return true;
@@ -147,6 +164,7 @@ static bool set_from_text(struct config *config, const struct key *key,
                             "\"%.*s\" is not a whole number", SLICE_ARG(text));
         return set_integer(config, key, path, value, err);
     case KIND_LIST:
+    case KIND_PATTERNS:
         return set_list(config, key, path, text, err);
     case KIND_TEXT:
         *(struct slice *)field(config, key) =
@@ -195,6 +213,7 @@ static bool set_from_json(struct config *config, const struct key *key,
         *(struct slice *)field(config, key) = json_text(config, value);
         return true;
     case KIND_LIST:
+    case KIND_PATTERNS:
         break;
     }
     if (!json_is_array(value) || json_array_size(value) == 0)
@@ -208,7 +227,7 @@ static bool set_from_json(struct config *config, const struct key *key,
         if (!json_is_string(item))
             return error_at(err, ERR_INVALID_REQUEST, path,
                             "must be a list of strings");
-        if (!add_item(list, json_text(config, item), path, err))
+        if (!add_item(config, key, path, json_text(config, item), err))
             return false;
     }
     return true;
@@ -393,6 +412,7 @@ static json_t *key_json(struct config *config, const struct key *key)
     case KIND_TEXT:
         return text_json(*(struct slice *)field(config, key));
     case KIND_LIST:
+    case KIND_PATTERNS:
         break;
     }
     array = json_array();

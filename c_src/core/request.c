@@ -2,9 +2,10 @@
 
 static const struct {
     const char *atom;
+    enum operation_class class;
     bool calls_provider;
 } operations[OPERATION_COUNT] = {
-#define X(op, atom, provider) [op] = {atom, provider},
+#define X(op, atom, class, provider) [op] = {atom, class, provider},
     OPERATIONS(X)
 #undef X
 };
@@ -25,6 +26,11 @@ static const char *const roles[] = {
 const char *operation_atom(enum operation operation)
 {
     return operations[operation].atom;
+}
+
+enum operation_class operation_class(enum operation operation)
+{
+    return operations[operation].class;
 }
 
 bool operation_calls_provider(enum operation operation)

@@ -1,18 +1,25 @@
 #include "llm_router/dist/connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include "llm_router/base/mem.h"
-#include "llm_router/dist/frame.h"
+#include "llm_router/dist/control.h"
 
 enum {
     READ_SIZE = 64 * 1024,
-    KEEP_OUT = 64 * 1024, /* of the out buffer's memory, between turns */
+    KEEP_OUT = 32 * 1024, /* of an out buffer's memory, between turns */
+    /* What the system takes before its peer reads it: with more, a small frame
+     * would wait behind the fragments in there. */
+    NOT_SENT_MAX = 256 * 1024,
     KEEPALIVE_S = 60,
     TICK_PARTS = 4,          /* ticks and checks per tick time, as OTP does */
     TICK_ANSWER_GAP_MS = 50, /* or two that answer ticks never end */
+    SILENCE_MS = 800,        /* of a peer that is greeted with TLS */
+    MESSAGES_ROOM = 4,       /* largest messages put together at once */
     STALL_GRACE_MS = 1000,
 };
 
@@ -21,11 +28,19 @@ void connection_group_init(struct connection_group *group)
     list_init(&group->half_open);
     list_init(&group->others);
     group->scratch = mem_alloc(READ_SIZE);
+    group->room = (struct assembly_room){
+        .max_message_bytes = group->max_frame_bytes,
+        .max_bytes = group->max_frame_bytes * MESSAGES_ROOM,
+    };
+    buf_init(&group->opened, SIZE_MAX);
+    buf_init(&group->unsealed, SIZE_MAX);
 }
 
 void connection_group_release(struct connection_group *group)
 {
     mem_free(group->scratch);
+    buf_release(&group->opened);
+    buf_release(&group->unsealed);
 }
 
 struct slice connection_peer(const struct connection *connection)
@@ -40,7 +55,8 @@ uint64_t connection_flags(const struct connection *connection)
 
 bool connection_drained(const struct connection *connection)
 {
-    return connection->out.size == 0 && connection->writing.size == 0;
+    return outbox_size(&connection->outbox) == 0 && connection->out.size == 0 &&
+           connection->writing.size == 0;
 }
 
 bool connection_group_expects(const struct connection_group *group,
@@ -71,6 +87,9 @@ static void on_closed(uv_handle_t *handle)
     struct handles *handles = group->handles;
 
     group->events->closed(group->context, connection);
+    tls_free(connection->tls);
+    assembly_release(&connection->pieces);
+    outbox_release(&connection->outbox);
     buf_release(&connection->in);
     buf_release(&connection->out);
     buf_release(&connection->writing);
@@ -83,12 +102,30 @@ static uv_stream_t *stream_of(struct connection *connection)
     return (uv_stream_t *)&connection->tcp;
 }
 
+/* The next piece of output. A failed TLS has sealed nothing and says so when
+ * it reads. */
+static void fill(struct connection *connection)
+{
+    struct buf *unsealed = &connection->group->unsealed;
+
+    if (!connection->tls) {
+        outbox_take(&connection->outbox, &connection->out);
+    } else if (tls_established(connection->tls)) {
+        outbox_take(&connection->outbox, unsealed);
+        tls_send(connection->tls, buf_slice(unsealed), &connection->out);
+        buf_shrink(unsealed, KEEP_OUT);
+    }
+}
+
 /* One system call; what the socket does not take stays in `out`. */
 static ssize_t write_now(struct connection *connection)
 {
     uv_buf_t data = {.base = connection->out.data, .len = connection->out.size};
-    ssize_t size = uv_try_write(stream_of(connection), &data, 1);
+    ssize_t size;
 
+    if (connection->out.size == 0)
+        return 0;
+    size = uv_try_write(stream_of(connection), &data, 1);
     if (size > 0) {
         connection->group->bytes_out += (uint64_t)size;
         connection->written_at_ms = loop_now_ms(connection->group->loop);
@@ -102,8 +139,13 @@ void connection_close(struct connection *connection, const char *reason)
         return;
     leave_half_open(connection);
     if (connection->state != CONNECTION_DIALLING &&
-        connection->writing.size == 0 && connection->out.size > 0)
+        connection->writing.size == 0) {
+        if (connection->out.size == 0)
+            fill(connection);
+        if (connection->tls)
+            tls_close(connection->tls, &connection->out);
         write_now(connection);
+    }
     connection->state = CONNECTION_CLOSED;
     snprintf(connection->reason, sizeof(connection->reason), "%s", reason);
     loop_timer_stop(&connection->timer);
@@ -135,18 +177,39 @@ static void on_written(uv_write_t *write, int status)
         connection->writing.size - connection->written;
     connection->written_at_ms = loop_now_ms(connection->group->loop);
     buf_shrink(&connection->writing, 0);
-    if (connection->out.size > 0)
+    connection->written = 0;
+    if (!connection_drained(connection))
         flush_later(connection);
 }
 
-/* Most of the time the socket takes all at once; else the rest is handed to
- * libuv, and `out` begins anew. */
+/* Hands `out` but for what is written of it to libuv; `out` begins anew. */
+static void write_rest(struct connection *connection, size_t written)
+{
+    uv_buf_t rest;
+    int status;
+
+    connection->writing = connection->out;
+    connection->written = written;
+    buf_init(&connection->out, SIZE_MAX);
+    rest = (uv_buf_t){.base = connection->writing.data + written,
+                      .len = connection->writing.size - written};
+    connection->write.data = connection;
+    status = uv_write(&connection->write, stream_of(connection), &rest, 1,
+                      on_written);
+    if (status < 0)
+        connection_close(connection, uv_strerror(status));
+}
+
+/* Most of the time the socket takes all at once. More fragments of a large
+ * frame go with the next turn. */
 static void flush(void *context)
 {
     struct connection *connection = context;
-    ssize_t size = write_now(connection);
-    uv_buf_t rest;
+    ssize_t size;
 
+    if (connection->out.size == 0)
+        fill(connection);
+    size = write_now(connection);
     if (size < 0) {
         connection_close(connection, uv_strerror((int)size));
         return;
@@ -154,63 +217,33 @@ static void flush(void *context)
     loop_expect_more(connection->group->loop);
     if ((size_t)size == connection->out.size) {
         buf_shrink(&connection->out, KEEP_OUT);
-        return;
+        fill(connection);
+        size = 0;
     }
-    connection->writing = connection->out;
-    connection->written = (size_t)size;
-    buf_init(&connection->out, connection->group->max_queue_bytes);
-    rest = (uv_buf_t){.base = connection->writing.data + size,
-                      .len = connection->writing.size - (size_t)size};
-    connection->write.data = connection;
-    size = uv_write(&connection->write, stream_of(connection), &rest, 1,
-                    on_written);
-    if (size < 0)
-        connection_close(connection, uv_strerror((int)size));
-}
-
-/* What a write request holds counts too. */
-static void limit_queue(struct connection *connection)
-{
-    size_t held = connection->writing.size - connection->written;
-    size_t max = connection->group->max_queue_bytes;
-
-    connection->out.max =
-        connection->writing.size > 0 ? max - (held < max ? held : max) : max;
+    if (connection->out.size > 0)
+        write_rest(connection, (size_t)size);
 }
 
 struct buf *connection_send_begin(struct connection *connection)
 {
+    size_t held =
+        connection->out.size + connection->writing.size - connection->written;
+    size_t max = connection->group->max_queue_bytes;
+
     if (connection->state != CONNECTION_UP)
         return NULL;
-    limit_queue(connection);
-    connection->frame_start = frame_begin(&connection->out);
-    return &connection->out;
+    return outbox_begin(&connection->outbox, held < max ? max - held : 0);
 }
 
-static bool queue_frames(struct connection *connection, bool fits)
+bool connection_send_end(struct connection *connection, enum outbox_order order)
 {
-    if (!fits) {
+    connection->group->frames_out++;
+    if (!outbox_end(&connection->outbox, order)) {
         connection_close(connection, "reads too slowly: the queue is full");
         return false;
     }
     flush_later(connection);
     return true;
-}
-
-bool connection_send_end(struct connection *connection)
-{
-    connection->group->frames_out++;
-    return queue_frames(connection,
-                        frame_end(&connection->out, connection->frame_start));
-}
-
-bool connection_send_frames(struct connection *connection, struct slice frames)
-{
-    if (connection->state != CONNECTION_UP)
-        return false;
-    limit_queue(connection);
-    buf_append_slice(&connection->out, frames);
-    return queue_frames(connection, !connection->out.failed);
 }
 
 /* Ticks. */
@@ -219,7 +252,7 @@ static void send_tick(struct connection *connection)
 {
     if (!connection_drained(connection))
         return;
-    frame_put_tick(&connection->out);
+    outbox_put_tick(&connection->outbox);
     flush_later(connection);
 }
 
@@ -253,6 +286,7 @@ static void on_tick_due(void *context)
     }
     if (now - connection->written_at_ms >= tick_interval(connection))
         send_tick(connection);
+    assembly_expire(&connection->pieces, now > limit ? now - limit : 0);
     loop_timer_start(loop, &connection->timer, tick_interval(connection),
                      on_tick_due, connection);
 }
@@ -274,7 +308,8 @@ static void go_up(struct connection *connection)
     leave_half_open(connection);
     list_append(&group->others, &connection->link);
     connection->state = CONNECTION_UP;
-    connection->out.max = group->max_queue_bytes;
+    connection->form = control_form(connection_flags(connection));
+    connection->outbox.form = connection->form;
     loop_timer_start(group->loop, &connection->timer, tick_interval(connection),
                      on_tick_due, connection);
     group->events->up(group->context, connection);
@@ -286,7 +321,8 @@ static void answer(struct connection *connection)
     enum handshake_status status =
         group->events->named(group->context, connection);
 
-    handshake_answer(&connection->handshake, status, &connection->out);
+    handshake_answer(&connection->handshake, status,
+                     &connection->outbox.frames);
     if (status == HANDSHAKE_NOK) {
         connection->yielded = true;
         connection_close(connection, "our own call to it wins");
@@ -300,7 +336,7 @@ static size_t take_handshake(struct connection *connection, struct slice input)
     size_t used;
 
     switch (handshake_next(&connection->handshake, input, &used,
-                           &connection->out, &err)) {
+                           &connection->outbox.frames, &err)) {
     case HANDSHAKE_MORE:
         break;
     case HANDSHAKE_ASKED:
@@ -317,9 +353,34 @@ static size_t take_handshake(struct connection *connection, struct slice input)
         connection_close(connection, err.message);
         break;
     }
-    if (connection->state != CONNECTION_CLOSED && connection->out.size > 0)
+    if (connection->state != CONNECTION_CLOSED)
         flush_later(connection);
     return used;
+}
+
+static void take_fragment(struct connection *connection, enum frame_kind kind,
+                          const struct frame *frame)
+{
+    struct connection_group *group = connection->group;
+    struct slice body;
+    struct error err;
+
+    switch (assembly_add(&connection->pieces, kind, frame,
+                         loop_now_ms(group->loop), &body, &err)) {
+    case ASSEMBLY_MORE:
+        return;
+    case ASSEMBLY_WHOLE:
+        group->frames_in++;
+        group->events->frame(group->context, connection, body);
+        break;
+    case ASSEMBLY_REFUSED:
+        group->events->refused(group->context, connection, body, &err);
+        break;
+    case ASSEMBLY_MALFORMED:
+        connection_close(connection, err.message);
+        break;
+    }
+    assembly_done(&connection->pieces);
 }
 
 static size_t take_frame(struct connection *connection, struct slice input)
@@ -327,8 +388,10 @@ static size_t take_frame(struct connection *connection, struct slice input)
     struct connection_group *group = connection->group;
     struct frame frame;
     struct error err;
+    enum frame_kind kind = frame_next(input, connection->form,
+                                      group->max_frame_bytes, &frame, &err);
 
-    switch (frame_next(input, group->max_frame_bytes, &frame, &err)) {
+    switch (kind) {
     case FRAME_PARTIAL:
         return 0;
     case FRAME_TICK:
@@ -337,6 +400,10 @@ static size_t take_frame(struct connection *connection, struct slice input)
     case FRAME_SIGNAL:
         group->frames_in++;
         group->events->frame(group->context, connection, frame.body);
+        break;
+    case FRAME_FIRST:
+    case FRAME_FRAGMENT:
+        take_fragment(connection, kind, &frame);
         break;
     case FRAME_MALFORMED:
         connection_close(connection, err.message);
@@ -371,7 +438,7 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
     size_t size = in->size > READ_SIZE ? in->size : READ_SIZE;
 
     (void)suggested;
-    if (in->size == 0) {
+    if (in->size == 0 || connection->tls) {
         *room = uv_buf_init(connection->group->scratch, READ_SIZE);
         return;
     }
@@ -381,24 +448,58 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *room)
     *room = (uv_buf_t){.base = in->data + in->size, .len = size};
 }
 
-static void take_read(struct connection *connection, const char *data,
-                      size_t size)
+/* Whole frames are taken from where they are, the rest is kept. */
+static void take_outside(struct connection *connection, struct slice input)
+{
+    size_t used = take_all(connection, input);
+
+    if (connection->state != CONNECTION_CLOSED)
+        buf_append(&connection->in, input.data + used, input.size - used);
+}
+
+static void take_inside(struct connection *connection)
 {
     struct buf *in = &connection->in;
-    size_t used;
+    size_t used = take_all(connection, buf_slice(in));
 
-    if (in->size == 0) {
-        used = take_all(connection, slice_make(data, size));
-        if (connection->state != CONNECTION_CLOSED)
-            buf_append(in, data + used, size - used);
-        return;
-    }
-    in->size += size;
-    used = take_all(connection, buf_slice(in));
     if (used == in->size)
         buf_shrink(in, 0);
     else
         buf_drop_front(in, used);
+}
+
+static void take_sealed(struct connection *connection, struct slice sealed)
+{
+    struct buf *opened =
+        connection->in.size > 0 ? &connection->in : &connection->group->opened;
+    struct error err;
+    enum tls_outcome outcome =
+        tls_receive(connection->tls, sealed, opened, &connection->out, &err);
+
+    if (opened == &connection->in)
+        take_inside(connection);
+    else
+        take_outside(connection, buf_slice(opened));
+    buf_shrink(&connection->group->opened, KEEP_OUT);
+    if (outcome == TLS_FAILED)
+        connection_close(connection, err.message);
+    else if (outcome == TLS_CLOSED)
+        connection_close(connection, "closed by the peer");
+    else if (connection->state != CONNECTION_CLOSED &&
+             !connection_drained(connection))
+        flush_later(connection);
+}
+
+static void take_read(struct connection *connection, struct slice read)
+{
+    if (connection->tls) {
+        take_sealed(connection, read);
+    } else if (connection->in.size == 0) {
+        take_outside(connection, read);
+    } else {
+        connection->in.size += read.size;
+        take_inside(connection);
+    }
 }
 
 static void resume_reading(void *context);
@@ -427,7 +528,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *room)
     connection->group->bytes_in += (uint64_t)size;
     connection->read_at_ms = loop_now_ms(connection->group->loop);
     connection->silent = false;
-    take_read(connection, room->base, (size_t)size);
+    take_read(connection, slice_make(room->base, (size_t)size));
     if ((size_t)size == room->len && connection->state != CONNECTION_CLOSED)
         pause_reading(connection);
 }
@@ -453,9 +554,11 @@ static struct connection *connection_new(struct connection_group *group)
     struct connection *connection = mem_alloc(sizeof(*connection));
 
     connection->group = group;
-    buf_init(&connection->in,
-             group->max_frame_bytes + FRAME_HEADER_SIZE + READ_SIZE);
-    buf_init(&connection->out, group->max_queue_bytes);
+    buf_init(&connection->in, group->max_frame_bytes + FRAME_LENGTH_SIZE +
+                                  READ_SIZE + 2 * TLS_RECORD_MAX);
+    buf_init(&connection->out, SIZE_MAX);
+    outbox_init(&connection->outbox, FRAME_PASS_THROUGH);
+    assembly_init(&connection->pieces, &group->room, group->seed);
     connection->read_at_ms = connection->written_at_ms =
         loop_now_ms(group->loop);
     handles_opened(group->handles);
@@ -469,8 +572,14 @@ static struct connection *connection_new(struct connection_group *group)
 
 static void start_reading(struct connection *connection)
 {
+    const int not_sent_max = NOT_SENT_MAX;
+    uv_os_fd_t fd;
+
     uv_tcp_nodelay(&connection->tcp, 1);
     uv_tcp_keepalive(&connection->tcp, 1, KEEPALIVE_S);
+    if (uv_fileno((uv_handle_t *)&connection->tcp, &fd) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &not_sent_max,
+                   sizeof(not_sent_max));
     resume_reading(connection);
 }
 
@@ -505,9 +614,40 @@ void connection_accept(struct connection_group *group, int fd)
         connection_close(connection, "no randomness");
         return;
     }
-    handshake_accept(&connection->handshake, group->self, group->cookie,
-                     challenge);
+    if (group->tls)
+        connection->tls = tls_accept(group->tls);
+    handshake_accept(&connection->handshake, &group->self, challenge);
     start_reading(connection);
+}
+
+static void on_silent(void *context)
+{
+    struct connection *connection = context;
+    struct connection_group *group = connection->group;
+    uint64_t left = group->handshake_timeout_ms > SILENCE_MS
+                        ? group->handshake_timeout_ms - SILENCE_MS
+                        : 0;
+
+    loop_timer_start(group->loop, &connection->timer, left, on_handshake_late,
+                     connection);
+    if (connection->silent)
+        group->events->silent(group->context, connection);
+}
+
+/* A node without TLS does not answer the greeting, but waits for the rest of a
+ * packet as long as its length seems to say. */
+static void greet(struct connection *connection)
+{
+    struct connection_group *group = connection->group;
+    struct slice name = connection_peer(connection);
+    ptrdiff_t at = slice_find(name, SLICE_LITERAL("@"));
+
+    connection->tls = tls_dial(
+        group->tls, slice_make(name.data + at + 1, name.size - (size_t)at - 1));
+    connection->silent = true;
+    loop_timer_start(group->loop, &connection->timer, SILENCE_MS, on_silent,
+                     connection);
+    take_sealed(connection, slice_of(NULL));
 }
 
 static void on_connected(uv_connect_t *connect, int status)
@@ -530,8 +670,10 @@ static void on_connected(uv_connect_t *connect, int status)
         return;
     }
     connection->state = CONNECTION_HANDSHAKE;
-    handshake_dial(&connection->handshake, group->self, group->cookie,
-                   challenge, handshake_peer(&dialled), &connection->out);
+    handshake_dial(&connection->handshake, &group->self, challenge,
+                   handshake_peer(&dialled), &connection->outbox.frames);
+    if (group->tls)
+        greet(connection);
     flush_later(connection);
     start_reading(connection);
 }

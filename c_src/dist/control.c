@@ -175,8 +175,23 @@ static bool set_fields(struct control *control, const char *fields,
     return true;
 }
 
-bool control_decode(struct slice body, const struct term_limits *limits,
-                    struct control *control, struct error *err)
+/* What follows the control message, without a version byte. */
+static bool set_payload(struct control *control, struct slice rest,
+                        enum frame_form form, struct error *err)
+{
+    if (form == FRAME_PASS_THROUGH) {
+        if (rest.size < 2 || (unsigned char)rest.data[0] != TERM_VERSION)
+            return error_set(err, ERR_INVALID_REQUEST,
+                             "payload without a term of our version");
+        rest = slice_make(rest.data + 1, rest.size - 1);
+    }
+    control->payload = rest;
+    return true;
+}
+
+bool control_decode(struct slice body, enum frame_form form,
+                    const struct term_limits *limits, struct control *control,
+                    struct error *err)
 {
     const struct operation *operation;
     struct term element;
@@ -187,7 +202,7 @@ bool control_decode(struct slice body, const struct term_limits *limits,
     *control = (struct control){.kind = CONTROL_IGNORED};
     if (!term_check_first(body, limits, &used, err))
         return false;
-    if (!term_tuple(term_first(body), &arity, &element) || arity == 0 ||
+    if (!term_tuple(term_from_raw(body), &arity, &element) || arity == 0 ||
         !term_integer(element, &number))
         return error_set(err, ERR_INVALID_REQUEST, "no control message");
     if (number == OP_ALTACT_SIG_SEND && arity > 1) {
@@ -207,12 +222,10 @@ bool control_decode(struct slice body, const struct term_limits *limits,
         return error_set(err, ERR_INVALID_REQUEST,
                          "control message %d %s a payload", (int)number,
                          operation->has_payload ? "without" : "with");
-    if (operation->has_payload &&
-        (unsigned char)body.data[used] != TERM_VERSION)
-        return error_set(err, ERR_INVALID_REQUEST, "payload without a version");
     control->kind = operation->kind;
-    control->payload = slice_make(body.data + used, body.size - used);
-    return true;
+    return !operation->has_payload ||
+           set_payload(control, slice_make(body.data + used, body.size - used),
+                       form, err);
 }
 
 bool control_reason(const struct control *control,
@@ -226,13 +239,23 @@ bool control_reason(const struct control *control,
     }
     if (!term_check(control->payload, limits, &err))
         return false;
-    *reason = term_first(control->payload);
+    *reason = term_from_raw(control->payload);
     return true;
+}
+
+enum frame_form control_form(uint64_t flags)
+{
+    return flags & CONTROL_FLAG_FRAGMENTS ? FRAME_HEADED : FRAME_PASS_THROUGH;
+}
+
+void control_put_payload(struct buf *out, uint64_t flags)
+{
+    if (control_form(flags) == FRAME_PASS_THROUGH)
+        term_put_version(out);
 }
 
 static void put_operation(struct buf *out, size_t arity, int operation)
 {
-    term_put_version(out);
     term_put_tuple(out, arity);
     term_put_integer(out, operation);
 }
@@ -304,7 +327,7 @@ void control_put_exit(struct buf *out, uint64_t flags, struct slice from,
     term_put_raw(out, from);
     term_put_raw(out, to);
     if (payload)
-        term_put_version(out);
+        control_put_payload(out, flags);
 }
 
 void control_put_monitor_exit(struct buf *out, uint64_t flags,
@@ -319,7 +342,7 @@ void control_put_monitor_exit(struct buf *out, uint64_t flags,
     term_put_raw(out, to);
     term_put_raw(out, reference);
     if (payload)
-        term_put_version(out);
+        control_put_payload(out, flags);
 }
 
 void control_put_spawn_reply(struct buf *out, struct slice request,

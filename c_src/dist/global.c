@@ -1,13 +1,16 @@
-/* Keeps our name in `global`, by asking visible peers: we are hidden and run
+/* Keeps our names in `global`, by asking visible peers: we are hidden and run
  * no global_name_server of our own.
  *
- * Each visible peer is asked whom the name means there (clusters may be
- * apart): at once when it comes up, then every second, or every five while it
- * names us. Only where it means nobody is it registered; another holder is
- * never fought, however it came by the name. Questions are generic calls to
+ * Each visible peer is asked whom a name means there (clusters may be apart):
+ * at once when it comes up, then every second, or every five while it names
+ * us. Only where it means nobody is it registered; another holder is never
+ * fought, however it came by the name. So of several routers one holds the
+ * first name and the others stand by. Questions are generic calls to
  * the peer's `rex` with a reference of ours, so that nothing waits in between
  * (a registration can block on the cluster's global lock). */
 #include "dist/node_internal.h"
+
+#include <stdio.h>
 
 #include "llm_router/base/log.h"
 #include "llm_router/term/writer.h"
@@ -27,22 +30,56 @@ static const char *const functions[] = {
 
 static void on_due(void *context);
 
-static void wait_ms(struct peer *peer, uint64_t delay_ms)
+void global_init(struct node *node)
 {
-    loop_timer_start(peer->node->loop, &peer->global.timer, delay_ms, on_due,
-                     peer);
+    for (size_t i = 0; i < GLOBAL_NAMES; i++) {
+        buf_init(&node->names[i].term, SIZE_MAX);
+        buf_init(&node->names[i].pid, SIZE_MAX);
+    }
+}
+
+void global_release(struct node *node)
+{
+    for (size_t i = 0; i < GLOBAL_NAMES; i++) {
+        buf_release(&node->names[i].term);
+        buf_release(&node->names[i].pid);
+    }
+}
+
+void global_ready(struct node *node)
+{
+    struct global_name *first = &node->names[0], *second = &node->names[1];
+    struct slice name = slice_of(node->options.global_name);
+
+    first->number = SERVICE_NUMBER;
+    term_put_atom_slice(&first->term, name);
+    snprintf(first->text, sizeof(first->text), "%.*s", SLICE_ARG(name));
+    second->number = SECOND_NUMBER;
+    term_put_tuple(&second->term, 2);
+    term_put_atom_slice(&second->term, name);
+    term_put_atom_slice(&second->term, node->self.name);
+    snprintf(second->text, sizeof(second->text), "{%.*s,'%.*s'}",
+             SLICE_ARG(name), SLICE_ARG(node->self.name));
+    for (size_t i = 0; i < GLOBAL_NAMES; i++)
+        pid_put(&node->names[i].pid, &node->self, node->names[i].number);
+}
+
+static void wait_ms(struct global_view *view, uint64_t delay_ms)
+{
+    loop_timer_start(view->peer->node->loop, &view->timer, delay_ms, on_due,
+                     view);
 }
 
 /* With this method the loser of a conflict gets a message, not a kill. */
-static void put_arguments(struct buf *out, const struct node *node,
+static void put_arguments(struct buf *out, const struct global_name *name,
                           enum global_request request)
 {
     bool registers = request == GLOBAL_REGISTER;
 
     term_put_list(out, registers ? 3 : 1);
-    term_put_atom(out, node->options.global_name);
+    term_put_raw(out, buf_slice(&name->term));
     if (registers) {
-        term_put_raw(out, buf_slice(&node->service_pid));
+        term_put_raw(out, buf_slice(&name->pid));
         term_put_tuple(out, 2);
         term_put_atom(out, "global");
         term_put_atom(out, "random_notify_name");
@@ -51,47 +88,60 @@ static void put_arguments(struct buf *out, const struct node *node,
 }
 
 /* {'$gen_call', {Pid, Ref}, {call, global, Function, Arguments, user}} */
-static void ask(struct peer *peer, enum global_request request)
+static void ask(struct global_view *view, enum global_request request)
 {
+    struct peer *peer = view->peer;
     struct node *node = peer->node;
     struct slice own = buf_slice(&node->own_pid);
     struct buf *out = peer_send_begin(peer);
 
     if (!out)
         return;
-    peer->global.request = request;
-    peer->global.reference = ++node->last_number;
+    view->request = request;
+    view->reference = ++node->last_number;
     control_put_send_name(out, own, "rex");
-    term_put_version(out);
+    control_put_payload(out, peer_flags(peer));
     term_put_tuple(out, 3);
     term_put_atom(out, "$gen_call");
     term_put_tuple(out, 2);
     term_put_raw(out, own);
-    reference_put(out, &node->self, peer->global.reference);
+    reference_put(out, &node->self, view->reference);
     term_put_tuple(out, 5);
     term_put_atom(out, "call");
     term_put_atom(out, "global");
     term_put_atom(out, functions[request]);
-    put_arguments(out, node, request);
+    put_arguments(out, view->name, request);
     term_put_atom(out, "user");
     peer_send_end(peer);
-    wait_ms(peer, REPLY_TIMEOUT_MS);
+    wait_ms(view, REPLY_TIMEOUT_MS);
 }
 
-static void set_held(struct peer *peer, bool held)
+static void set_held(struct global_view *view, bool held)
 {
-    if (peer->global.held == held)
+    const struct peer *peer = view->peer;
+
+    if (view->held == held)
         return;
-    peer->global.held = held;
+    view->held = held;
     if (held)
         log_line(LOG_INFO, "dist", "global name %s: held, by %.*s",
-                 peer->node->options.global_name, SLICE_ARG(peer->name));
+                 view->name->text, SLICE_ARG(peer->name));
     else if (!peer->node->releasing)
         log_line(LOG_WARN, "dist", "global name %s: lost, by %.*s",
-                 peer->node->options.global_name, SLICE_ARG(peer->name));
+                 view->name->text, SLICE_ARG(peer->name));
 }
 
-/* Giving up the name: one peer after the other, each asked again just before
+bool global_is_held(const struct node *node)
+{
+    LIST_EACH(link, &node->peer_list)
+    {
+        if (LIST_ENTRY(link, struct peer, link)->global[0].held)
+            return true;
+    }
+    return false;
+}
+
+/* Giving up the names: one peer after the other, each asked again just before
  * it unregisters, so that the name of a successor is not taken away. */
 
 static void on_released(void *context)
@@ -106,7 +156,7 @@ static void on_released(void *context)
 
 static void release_next(struct node *node)
 {
-    struct peer *holder = NULL;
+    struct global_view *holder = NULL;
 
     if (!node->released)
         return;
@@ -116,10 +166,12 @@ static void release_next(struct node *node)
 
         if (peer->state != PEER_UP || !peer->visible)
             continue;
-        if (peer->global.request != GLOBAL_NONE)
-            return; /* its reply comes here */
-        if (peer->global.held)
-            holder = peer;
+        for (size_t i = 0; i < GLOBAL_NAMES; i++) {
+            if (peer->global[i].request != GLOBAL_NONE)
+                return; /* its reply comes here */
+            if (peer->global[i].held)
+                holder = &peer->global[i];
+        }
     }
     if (holder)
         ask(holder, GLOBAL_WHEREIS);
@@ -139,74 +191,87 @@ void node_release_name(struct node *node, uint64_t timeout_ms,
     release_next(node);
 }
 
-/* Asking again, unless the name is being given up. */
-static void next(struct peer *peer, uint64_t delay_ms)
+/* Asking again, unless the names are being given up. */
+static void next(struct global_view *view, uint64_t delay_ms)
 {
-    if (peer->node->releasing) {
-        loop_timer_stop(&peer->global.timer);
-        release_next(peer->node);
+    if (view->peer->node->releasing) {
+        loop_timer_stop(&view->timer);
+        release_next(view->peer->node);
     } else {
-        wait_ms(peer, delay_ms);
+        wait_ms(view, delay_ms);
     }
 }
 
 static void on_due(void *context)
 {
-    struct peer *peer = context;
-    struct global_view *view = &peer->global;
+    struct global_view *view = context;
 
     if (view->request == GLOBAL_NONE) {
-        ask(peer, GLOBAL_WHEREIS);
+        ask(view, GLOBAL_WHEREIS);
         return;
     }
-    log_line(LOG_WARN, "dist", "peer=%.*s global:%s/1 is not answered",
-             SLICE_ARG(peer->name), functions[view->request]);
+    log_line(LOG_WARN, "dist", "peer=%.*s global:%s of %s is not answered",
+             SLICE_ARG(view->peer->name), functions[view->request],
+             view->name->text);
     view->request = GLOBAL_NONE;
-    if (peer->node->releasing)
+    if (view->peer->node->releasing)
         view->held = false; /* nothing more can be done there */
-    next(peer, ASK_AGAIN_MS);
+    next(view, ASK_AGAIN_MS);
 }
 
-static void on_whereis(struct peer *peer, struct term holder)
+static void on_whereis(struct global_view *view, struct term holder)
 {
-    struct node *node = peer->node;
+    struct node *node = view->peer->node;
 
-    set_held(peer, pid_number(&node->self, holder) == SERVICE_NUMBER);
-    if (peer->global.held && node->releasing)
-        ask(peer, GLOBAL_UNREGISTER);
-    else if (peer->global.held)
-        next(peer, CHECK_MS);
+    set_held(view, pid_number(&node->self, holder) == view->name->number);
+    if (view->held && node->releasing)
+        ask(view, GLOBAL_UNREGISTER);
+    else if (view->held)
+        next(view, CHECK_MS);
     else if (term_is_atom(holder, "undefined") && !node->releasing)
-        ask(peer, GLOBAL_REGISTER);
+        ask(view, GLOBAL_REGISTER);
     else
-        next(peer, ASK_AGAIN_MS);
+        next(view, ASK_AGAIN_MS);
+}
+
+static struct global_view *find_view(struct peer *peer, struct term reference)
+{
+    uint64_t number = reference_number(&peer->node->self, reference);
+
+    for (size_t i = 0; i < GLOBAL_NAMES; i++) {
+        if (peer->global[i].request != GLOBAL_NONE &&
+            peer->global[i].reference == number)
+            return &peer->global[i];
+    }
+    return NULL;
 }
 
 void global_reply(struct peer *peer, struct term message)
 {
-    struct global_view *view = &peer->global;
-    enum global_request request = view->request;
     struct term reference, reply;
+    struct global_view *view = term_tuple_of(message, 2, &reference)
+                                   ? find_view(peer, reference)
+                                   : NULL;
+    enum global_request request;
 
-    if (!peer->visible || request == GLOBAL_NONE ||
-        !term_tuple_of(message, 2, &reference) ||
-        reference_number(&peer->node->self, reference) != view->reference) {
+    if (!view) {
         peer->node->dropped_signals++;
         return;
     }
     reply = term_next(reference);
+    request = view->request;
     view->request = GLOBAL_NONE;
     switch (request) {
     case GLOBAL_WHEREIS:
-        on_whereis(peer, reply);
+        on_whereis(view, reply);
         break;
     case GLOBAL_REGISTER:
-        set_held(peer, term_is_atom(reply, "yes"));
-        next(peer, view->held ? CHECK_MS : ASK_AGAIN_MS);
+        set_held(view, term_is_atom(reply, "yes"));
+        next(view, view->held ? CHECK_MS : ASK_AGAIN_MS);
         break;
     case GLOBAL_UNREGISTER:
-        set_held(peer, false);
-        next(peer, ASK_AGAIN_MS);
+        set_held(view, false);
+        next(view, ASK_AGAIN_MS);
         break;
     case GLOBAL_NONE:
         break;
@@ -215,16 +280,29 @@ void global_reply(struct peer *peer, struct term message)
 
 void global_peer_up(struct peer *peer)
 {
-    peer->global = (struct global_view){.held = false};
-    if (peer->visible && !peer->node->releasing)
-        ask(peer, GLOBAL_WHEREIS);
+    for (size_t i = 0; i < GLOBAL_NAMES; i++) {
+        peer->global[i] = (struct global_view){
+            .peer = peer,
+            .name = &peer->node->names[i],
+        };
+        if (peer->visible && !peer->node->releasing)
+            ask(&peer->global[i], GLOBAL_WHEREIS);
+    }
 }
 
 void global_peer_down(struct peer *peer)
 {
-    loop_timer_stop(&peer->global.timer);
-    peer->global = (struct global_view){.held = false};
+    for (size_t i = 0; i < GLOBAL_NAMES; i++) {
+        loop_timer_stop(&peer->global[i].timer);
+        peer->global[i] = (struct global_view){.held = false};
+    }
     release_next(peer->node);
+}
+
+static void ask_soon(struct global_view *view, uint64_t soon)
+{
+    if (view->request == GLOBAL_NONE && view->timer.due_ms > soon)
+        wait_ms(view, SUSPECT_MS);
 }
 
 void global_suspect(struct node *node)
@@ -237,10 +315,9 @@ void global_suspect(struct node *node)
     {
         struct peer *peer = LIST_ENTRY(link, struct peer, link);
 
-        if (peer->state == PEER_UP && peer->visible &&
-            peer->global.request == GLOBAL_NONE &&
-            peer->global.timer.due_ms > soon)
-            wait_ms(peer, SUSPECT_MS);
+        for (size_t i = 0; i < GLOBAL_NAMES; i++)
+            if (peer->state == PEER_UP && peer->visible)
+                ask_soon(&peer->global[i], soon);
     }
 }
 
@@ -263,17 +340,36 @@ static void tell_loser(struct node *node, struct term loser, struct term name)
     if (!out)
         return;
     control_put_send(out, term_raw(loser));
-    term_put_version(out);
+    control_put_payload(out, peer_flags(peer));
     term_put_tuple(out, 2);
     term_put_atom(out, "global_name_conflict");
     term_put_raw(out, term_raw(name));
     peer_send_end(peer);
 }
 
+/* Nodes write atoms in several ways: not by comparing bytes. */
+static const struct global_name *find_name(const struct node *node,
+                                           struct term name)
+{
+    const char *global_name = node->options.global_name;
+    struct term element;
+    struct slice node_name;
+
+    if (term_is_atom(name, global_name))
+        return &node->names[0];
+    if (term_tuple_of(name, 2, &element) &&
+        term_is_atom(element, global_name) &&
+        term_atom(term_next(element), &node_name) &&
+        slice_equal(node_name, node->self.name))
+        return &node->names[1];
+    return NULL;
+}
+
 /* random_notify_name/3 keeps the holder on the node with the smaller name. A
  * pid of an earlier life of this node never wins. */
 void global_resolve(struct node *node, struct term arguments, struct buf *out)
 {
+    const struct global_name *ours_by;
     struct term_list list;
     struct term method, name, first, second, ours, other;
     struct slice other_node;
@@ -285,12 +381,12 @@ void global_resolve(struct node *node, struct term arguments, struct buf *out)
     term_list_next(&list, &second);
     ours = first;
     other = second;
-    if (pid_number(&node->self, first) != SERVICE_NUMBER) {
+    ours_by = find_name(node, name);
+    if (pid_number(&node->self, first) == 0) {
         ours = second;
         other = first;
     }
-    if (!term_is_atom(name, node->options.global_name) ||
-        pid_number(&node->self, ours) != SERVICE_NUMBER ||
+    if (!ours_by || pid_number(&node->self, ours) != ours_by->number ||
         !term_node(other, &other_node) ||
         name_less(other_node, node->self.name)) {
         term_put_raw(out, term_raw(other));

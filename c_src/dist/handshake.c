@@ -65,9 +65,10 @@ static void put_name(struct buf *out, struct slice name)
     buf_append_slice(out, name);
 }
 
-static void put_status(struct buf *out, const char *status)
+static void put_status(const struct handshake *handshake, struct buf *out,
+                       const char *status)
 {
-    put_number(out, 1 + strlen(status), 2);
+    put_number(out, 1 + strlen(status), handshake->self->length_size);
     buf_append_byte(out, 's');
     buf_append_text(out, status);
 }
@@ -103,7 +104,8 @@ static bool digest_matches(const struct handshake *handshake,
     unsigned char expected[DIGEST_SIZE];
 
     return digest.size == DIGEST_SIZE &&
-           make_digest(handshake->cookie, handshake->challenge, expected) &&
+           make_digest(handshake->self->cookie, handshake->challenge,
+                       expected) &&
            CRYPTO_memcmp(digest.data, expected, DIGEST_SIZE) == 0;
 }
 
@@ -150,48 +152,50 @@ static void set_peer(struct handshake *handshake, struct slice name)
     handshake->peer_size = name.size;
 }
 
-void handshake_accept(struct handshake *handshake, const struct identity *self,
-                      struct slice cookie, uint32_t challenge)
+void handshake_accept(struct handshake *handshake,
+                      const struct handshake_self *self, uint32_t challenge)
 {
     *handshake = (struct handshake){
         .state = HANDSHAKE_WAIT_NAME,
         .self = self,
-        .cookie = cookie,
         .challenge = challenge,
     };
 }
 
-void handshake_dial(struct handshake *handshake, const struct identity *self,
-                    struct slice cookie, uint32_t challenge, struct slice peer,
-                    struct buf *out)
+void handshake_dial(struct handshake *handshake,
+                    const struct handshake_self *self, uint32_t challenge,
+                    struct slice peer, struct buf *out)
 {
-    handshake_accept(handshake, self, cookie, challenge);
+    const struct identity *identity = self->identity;
+
+    handshake_accept(handshake, self, challenge);
     handshake->state = HANDSHAKE_WAIT_STATUS;
     set_peer(handshake, peer);
-    put_number(out, 1 + 8 + 4 + 2 + self->name.size, 2);
+    put_number(out, 1 + 8 + 4 + 2 + identity->name.size, self->length_size);
     buf_append_byte(out, 'N');
     put_number(out, HANDSHAKE_FLAGS, 8);
-    put_number(out, self->creation, 4);
-    put_name(out, self->name);
+    put_number(out, identity->creation, 4);
+    put_name(out, identity->name);
 }
 
 static void put_challenge(struct handshake *handshake, struct buf *out)
 {
-    const struct identity *self = handshake->self;
+    const struct identity *identity = handshake->self->identity;
 
-    put_number(out, 1 + 8 + 4 + 4 + 2 + self->name.size, 2);
+    put_number(out, 1 + 8 + 4 + 4 + 2 + identity->name.size,
+               handshake->self->length_size);
     buf_append_byte(out, 'N');
     put_number(out, HANDSHAKE_FLAGS, 8);
     put_number(out, handshake->challenge, 4);
-    put_number(out, self->creation, 4);
-    put_name(out, self->name);
+    put_number(out, identity->creation, 4);
+    put_name(out, identity->name);
     handshake->state = HANDSHAKE_WAIT_DIGEST;
 }
 
 void handshake_answer(struct handshake *handshake, enum handshake_status status,
                       struct buf *out)
 {
-    put_status(out, status_texts[status]);
+    put_status(handshake, out, status_texts[status]);
     switch (status) {
     case HANDSHAKE_OK:
     case HANDSHAKE_OK_SIMULTANEOUS:
@@ -210,7 +214,7 @@ void handshake_answer(struct handshake *handshake, enum handshake_status status,
 static enum handshake_step refuse(struct handshake *handshake, struct buf *out,
                                   struct error *err, const char *why)
 {
-    put_status(out, status_texts[HANDSHAKE_NOT_ALLOWED]);
+    put_status(handshake, out, status_texts[HANDSHAKE_NOT_ALLOWED]);
     return fail(handshake, err, why);
 }
 
@@ -266,9 +270,9 @@ static enum handshake_step take_digest(struct handshake *handshake,
     if (tag != 'r' || packet->failed ||
         !digest_matches(handshake, packet->rest))
         return fail(handshake, err, "wrong cookie");
-    put_number(out, 1 + DIGEST_SIZE, 2);
+    put_number(out, 1 + DIGEST_SIZE, handshake->self->length_size);
     buf_append_byte(out, 'a');
-    put_digest(out, handshake->cookie, challenge);
+    put_digest(out, handshake->self->cookie, challenge);
     handshake->state = HANDSHAKE_OVER;
     return HANDSHAKE_DONE;
 }
@@ -284,7 +288,7 @@ static enum handshake_step take_status(struct handshake *handshake,
         slice_is(packet->rest, "ok_simultaneous"))
         return HANDSHAKE_MORE;
     if (slice_is(packet->rest, "alive")) {
-        put_status(out, "true");
+        put_status(handshake, out, "true");
         return HANDSHAKE_MORE;
     }
     if (slice_is(packet->rest, "nok")) {
@@ -314,10 +318,10 @@ static enum handshake_step take_challenge(struct handshake *handshake,
         return fail(handshake, err, "has another name than was dialled");
     if (!flags_suffice(handshake->peer_flags))
         return fail(handshake, err, "lacks mandatory flags of OTP 25 or later");
-    put_number(out, 1 + 4 + DIGEST_SIZE, 2);
+    put_number(out, 1 + 4 + DIGEST_SIZE, handshake->self->length_size);
     buf_append_byte(out, 'r');
     put_number(out, handshake->challenge, 4);
-    put_digest(out, handshake->cookie, challenge);
+    put_digest(out, handshake->self->cookie, challenge);
     handshake->state = HANDSHAKE_WAIT_ACK;
     return HANDSHAKE_MORE;
 }
@@ -356,23 +360,33 @@ static enum handshake_step take_packet(struct handshake *handshake,
     return fail(handshake, err, "handshake is over");
 }
 
+/* A TLS record: change of cipher, alert, handshake or data, of version 3. */
+static bool is_tls(struct slice input)
+{
+    return input.size >= 2 && input.data[0] >= 0x14 && input.data[0] <= 0x17 &&
+           input.data[1] == 3;
+}
+
 enum handshake_step handshake_next(struct handshake *handshake,
                                    struct slice input, size_t *used,
                                    struct buf *out, struct error *err)
 {
     struct packet packet = {.rest = input};
-    size_t length = (size_t)read_number(&packet, 2);
+    size_t length_size = handshake->self->length_size;
+    size_t length = (size_t)read_number(&packet, length_size);
     enum handshake_step step;
 
     *used = 0;
     if (packet.failed)
         return HANDSHAKE_MORE;
+    if (is_tls(input))
+        return fail(handshake, err, "speaks TLS, this node does not");
     if (length == 0 || length > HANDSHAKE_PACKET_MAX)
         return fail(handshake, err, "no handshake");
     if (packet.rest.size < length)
         return HANDSHAKE_MORE;
     packet.rest.size = length;
-    *used = 2 + length;
+    *used = length_size + length;
     step = take_packet(handshake, &packet, out, err);
     if (out->failed)
         return fail(handshake, err, "handshake could not be written");

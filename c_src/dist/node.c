@@ -5,7 +5,6 @@
 
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
-#include "llm_router/dist/frame.h"
 #include "llm_router/term/writer.h"
 
 enum {
@@ -51,7 +50,12 @@ struct buf *peer_send_begin(struct peer *peer)
 
 bool peer_send_end(struct peer *peer)
 {
-    return connection_send_end(peer->connection);
+    return connection_send_end(peer->connection, OUTBOX_ANY_ORDER);
+}
+
+bool peer_send_end_in_order(struct peer *peer)
+{
+    return connection_send_end(peer->connection, OUTBOX_IN_ORDER);
 }
 
 uint64_t peer_flags(const struct peer *peer)
@@ -101,6 +105,50 @@ static void peer_move(struct peer *peer, enum peer_state state)
     node->dials += is_dialling(peer);
 }
 
+/* Messages. */
+
+static bool send_message(struct peer *peer, struct slice pid, struct slice head,
+                         struct slice rest)
+{
+    struct buf *out = peer_send_begin(peer);
+
+    if (!out)
+        return false;
+    control_put_send(out, pid);
+    control_put_payload(out, peer_flags(peer));
+    buf_append_slice(out, head);
+    buf_append_slice(out, rest);
+    return peer_send_end_in_order(peer);
+}
+
+/* In peer->queue, before pid and payload. */
+struct queued_message {
+    size_t pid_size, payload_size;
+};
+
+static void drop_queued(struct peer *peer)
+{
+    peer->queued = 0;
+    buf_shrink(&peer->queue, 0);
+}
+
+static void send_queued(struct peer *peer)
+{
+    const char *at = peer->queue.data;
+
+    for (size_t i = 0; i < peer->queued; i++) {
+        struct queued_message message;
+        const char *pid = at + sizeof(message);
+
+        memcpy(&message, at, sizeof(message));
+        at = pid + message.pid_size + message.payload_size;
+        send_message(peer, slice_make(pid, message.pid_size),
+                     slice_make(pid + message.pid_size, message.payload_size),
+                     slice_of(NULL));
+    }
+    drop_queued(peer);
+}
+
 /* Dialling. */
 
 static void dial(void *context);
@@ -135,8 +183,7 @@ static void dial_failed(struct peer *peer, const char *why)
         log_line(LOG_WARN, "dist", "peer=%.*s cannot be reached: %s",
                  SLICE_ARG(peer->name), why);
     peer->node->dropped_signals += peer->queued;
-    peer->queued = 0;
-    buf_shrink(&peer->queue, 0);
+    drop_queued(peer);
     peer_move(peer, PEER_IDLE);
     peer_settle(peer);
 }
@@ -257,10 +304,7 @@ static void on_up(void *context, struct connection *connection)
     peer_move(peer, PEER_UP);
     process_peer_up(peer);
     map_put(&node->connected, MAP_KEY(peer->id), peer);
-    if (peer->queue.size > 0)
-        connection_send_frames(connection, buf_slice(&peer->queue));
-    peer->queued = 0;
-    buf_shrink(&peer->queue, 0);
+    send_queued(peer);
     node->events->peer_up(node->context, peer->id, peer->name);
     global_peer_up(peer);
 }
@@ -270,6 +314,24 @@ static void on_frame(void *context, struct connection *connection,
 {
     (void)context;
     process_signal(connection->owner, body);
+}
+
+static void on_refused(void *context, struct connection *connection,
+                       struct slice body, const struct error *why)
+{
+    (void)context;
+    process_refused(connection->owner, body, why);
+}
+
+static void on_silent(void *context, struct connection *connection)
+{
+    const struct peer *peer = connection->owner;
+
+    (void)context;
+    if (peer && peer->failures == 0)
+        log_line(LOG_WARN, "dist",
+                 "peer=%.*s does not answer in TLS yet: is it a node without?",
+                 SLICE_ARG(peer->name));
 }
 
 /* A flood of them must not become a flood of lines. */
@@ -325,25 +387,19 @@ static void on_closed(void *context, struct connection *connection)
 static const struct connection_events connection_events = {
     .dialled = on_dialled,
     .named = on_named,
+    .silent = on_silent,
     .up = on_up,
     .frame = on_frame,
+    .refused = on_refused,
     .closed = on_closed,
 };
 
-/* Sending. */
-
-static void put_message(struct buf *out, struct slice pid, struct slice payload)
-{
-    control_put_send(out, pid);
-    buf_append_slice(out, payload);
-}
-
 /* To a node that is not connected: dialled, the message waits. */
 static bool send_later(struct node *node, struct slice name, struct slice pid,
-                       struct slice payload)
+                       struct slice head, struct slice rest)
 {
     struct peer *peer = node_find_peer(node, name);
-    size_t start;
+    const struct queued_message message = {pid.size, head.size + rest.size};
 
     if (node->closing || node->self.creation == 0)
         return false;
@@ -353,36 +409,36 @@ static bool send_later(struct node *node, struct slice name, struct slice pid,
             return false;
         peer = peer_new(node, name);
     }
-    start = frame_begin(&peer->queue);
-    put_message(&peer->queue, pid, payload);
-    if (!frame_end(&peer->queue, start)) {
+    if (!buf_reserve(&peer->queue,
+                     sizeof(message) + pid.size + message.payload_size)) {
+        peer->queue.failed = false;
         peer_settle(peer);
         return false;
     }
+    buf_append(&peer->queue, &message, sizeof(message));
+    buf_append_slice(&peer->queue, pid);
+    buf_append_slice(&peer->queue, head);
+    buf_append_slice(&peer->queue, rest);
     peer->queued++;
     if (peer->state == PEER_IDLE)
         dial(peer);
     return true;
 }
 
-bool node_send(struct node *node, struct slice pid, struct slice payload)
+bool node_send(struct node *node, struct slice pid, struct slice head,
+               struct slice rest)
 {
     struct peer *peer = node_peer_of(node, pid);
     struct slice name;
-    struct buf *out;
 
-    if (!peer)
-        return term_node(term_from_raw(pid), &name) &&
-               send_later(node, name, pid, payload);
-    out = peer_send_begin(peer);
-    if (!out)
-        return false;
-    put_message(out, pid, payload);
-    return peer_send_end(peer);
+    if (peer)
+        return send_message(peer, pid, head, rest);
+    return term_node(term_from_raw(pid), &name) &&
+           send_later(node, name, pid, head, rest);
 }
 
 bool node_send_alias(struct node *node, struct slice reference,
-                     struct slice payload)
+                     struct slice head, struct slice rest)
 {
     struct peer *peer = node_peer_of(node, reference);
     struct buf *out = peer ? peer_send_begin(peer) : NULL;
@@ -391,7 +447,9 @@ bool node_send_alias(struct node *node, struct slice reference,
         return false;
     control_put_send_alias(out, peer_flags(peer), buf_slice(&node->service_pid),
                            reference);
-    buf_append_slice(out, payload);
+    control_put_payload(out, peer_flags(peer));
+    buf_append_slice(out, head);
+    buf_append_slice(out, rest);
     return peer_send_end(peer);
 }
 
@@ -404,6 +462,7 @@ static void on_registered(void *context, uint32_t creation)
     node->self.creation = creation > 0 ? creation : 1;
     pid_put(&node->service_pid, &node->self, SERVICE_NUMBER);
     pid_put(&node->own_pid, &node->self, NODE_NUMBER);
+    global_ready(node);
     listener_start(&node->listener);
     node->events->ready(node->context);
     for (size_t i = 0; i < node->options.peer_count && !node->closing; i++) {
@@ -472,8 +531,11 @@ static void set_up_io(struct node *node)
         .handles = &node->handles,
         .events = &connection_events,
         .context = node,
-        .self = &node->self,
-        .cookie = options->cookie,
+        .self = {.identity = &node->self,
+                 .cookie = options->cookie,
+                 .length_size = options->tls ? 4 : 2},
+        .tls = options->tls,
+        .seed = random_number(),
         .max_frame_bytes = options->max_frame_bytes,
         .max_queue_bytes = options->max_send_queue_bytes,
         .max_handshakes = options->max_handshakes,
@@ -496,7 +558,7 @@ struct node *node_new(struct loop *loop, const struct node_options *options,
     node->self.name = slice_of(options->name);
     node->limits = (struct term_limits){.max_bytes = options->max_frame_bytes,
                                         .max_depth = MAX_DEPTH};
-    node->last_number = NODE_NUMBER;
+    node->last_number = LAST_FIXED_NUMBER;
     buf_init(&node->service_pid, SIZE_MAX);
     buf_init(&node->own_pid, SIZE_MAX);
     buf_init(&node->scratch, SIZE_MAX);
@@ -506,6 +568,7 @@ struct node *node_new(struct loop *loop, const struct node_options *options,
     map_init(&node->watches, seed);
     list_init(&node->peer_list);
     list_init(&node->lost_watches);
+    global_init(node);
     set_up_io(node);
     return node;
 }
@@ -640,6 +703,7 @@ static void destroy(void *context)
     buf_release(&node->service_pid);
     buf_release(&node->own_pid);
     buf_release(&node->scratch);
+    global_release(node);
     connection_group_release(&node->group);
     mem_free(node);
 }
@@ -680,10 +744,9 @@ struct node_stats node_stats(const struct node *node)
         .bytes_out = node->group.bytes_out,
         .dropped_signals = node->dropped_signals,
         .closed_peers = node->closed_peers,
+        .name_held = global_is_held(node),
     };
 
-    LIST_EACH(link, &node->peer_list)
-    stats.name_held |= LIST_ENTRY(link, struct peer, link)->global.held;
     return stats;
 }
 

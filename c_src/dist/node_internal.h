@@ -14,9 +14,10 @@
 #include "llm_router/dist/pid.h"
 #include "llm_router/term/check.h"
 
-/* Our processes by pid number: the service, and the node's own, which asks
- * `global`; higher numbers are rpc calls. */
-enum { SERVICE_NUMBER = 1, NODE_NUMBER = 2 };
+/* Our processes by pid number: the service, the node's own, which asks
+ * `global`, and the service once more, for its second global name (`global`
+ * takes one name for a pid); higher numbers are rpc calls. */
+enum { SERVICE_NUMBER = 1, NODE_NUMBER, SECOND_NUMBER, LAST_FIXED_NUMBER = 3 };
 
 enum peer_state {
     PEER_IDLE,    /* not connected; with the timer running: dialled then */
@@ -33,8 +34,20 @@ enum global_request {
     GLOBAL_UNREGISTER,
 };
 
-/* What a visible peer's `global` says about our name. */
+/* The names of the service: NAME, which another router may hold, and
+ * {NAME, 'node@host'}, which is only ours. */
+enum { GLOBAL_NAMES = 2 };
+
+struct global_name {
+    uint64_t number;      /* of the pid that has it */
+    struct buf term, pid; /* raw; empty before `ready` */
+    char text[300];       /* for the log */
+};
+
+/* What a visible peer's `global` says about one of our names. */
 struct global_view {
+    struct peer *peer;
+    const struct global_name *name;
     bool held; /* it names us */
     enum global_request request;
     uint64_t reference;      /* of the request */
@@ -52,7 +65,7 @@ struct peer {
     struct connection *connection; /* dialled or up */
     struct loop_timer timer;
     unsigned failures; /* dials in a row */
-    struct buf queue;  /* frames to send once it is up */
+    struct buf queue;  /* messages to send once it is up */
     size_t queued;     /* how many */
 
     /* While it is up: */
@@ -62,7 +75,7 @@ struct peer {
     struct list monitor_list;
     struct list calls;
     struct list watches; /* of node_monitor, on processes there */
-    struct global_view global;
+    struct global_view global[GLOBAL_NAMES];
 };
 
 enum monitor_target { MONITOR_SERVICE, MONITOR_REX, MONITOR_CALL };
@@ -91,8 +104,9 @@ struct node {
     struct identity self;
     struct term_limits limits;
     struct buf service_pid, own_pid; /* raw; empty before `ready` */
-    struct buf scratch;              /* for a small term, within a function */
-    uint64_t last_number;            /* of pids, references, connections */
+    struct global_name names[GLOBAL_NAMES];
+    struct buf scratch;   /* for a small term, within a function */
+    uint64_t last_number; /* of pids, references, connections */
 
     struct handles handles;
     struct listener listener;
@@ -137,10 +151,20 @@ struct peer *node_peer_of(const struct node *node, struct slice raw);
 /* As connection_send_begin and _end. */
 struct buf *peer_send_begin(struct peer *peer);
 bool peer_send_end(struct peer *peer);
+/* The same, for one of several messages to a process. */
+bool peer_send_end_in_order(struct peer *peer);
 uint64_t peer_flags(const struct peer *peer);
+
+/* Either pid of the service. */
+static inline bool is_service(uint64_t number)
+{
+    return number == SERVICE_NUMBER || number == SECOND_NUMBER;
+}
 
 /* process.c */
 void process_signal(struct peer *peer, struct slice body);
+void process_refused(struct peer *peer, struct slice body,
+                     const struct error *why);
 void process_peer_up(struct peer *peer);
 void process_peer_down(struct peer *peer);
 void process_release(struct node *node);
@@ -165,6 +189,8 @@ void gen_call_reply(struct node *node, const struct gen_call *call,
 
 /* rpc.c */
 void rpc_spawn(struct peer *peer, const struct control *control);
+/* A spawn request whose arguments are not taken. */
+void rpc_refused(struct peer *peer, const struct control *control);
 void rpc_rex(struct peer *peer, struct term message);
 /* The call whose process has that number, or NULL. */
 struct call *rpc_find_call(const struct node *node, uint64_t number);
@@ -177,6 +203,12 @@ void rpc_exit(struct node *node, struct call *call,
 void rpc_peer_down(struct peer *peer);
 
 /* global.c */
+void global_init(struct node *node);
+void global_release(struct node *node);
+/* The node has its creation: names and pids can be written. */
+void global_ready(struct node *node);
+/* Does any peer hold that the first name means us? */
+bool global_is_held(const struct node *node);
 void global_peer_up(struct peer *peer);
 void global_peer_down(struct peer *peer);
 void global_reply(struct peer *peer, struct term message);

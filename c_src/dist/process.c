@@ -54,7 +54,7 @@ static enum target target_of(const struct node *node, struct term to,
     if (term_kind(to) == TERM_ATOM)
         return name_target(node, to);
     number = pid_number(&node->self, to);
-    if (number == SERVICE_NUMBER)
+    if (is_service(number))
         return TARGET_SERVICE;
     if (number == NODE_NUMBER)
         return TARGET_NODE;
@@ -128,7 +128,7 @@ struct buf *reply_begin(struct node *node, struct slice pid, struct slice alias,
                                buf_slice(&node->own_pid), alias);
     else
         control_put_send(out, pid);
-    term_put_version(out);
+    control_put_payload(out, peer_flags(*peer));
     return out;
 }
 
@@ -148,55 +148,52 @@ void gen_call_reply(struct node *node, const struct gen_call *call,
 
 /* Messages. */
 
-/* The term at `at`, which lies inside a buffer with a byte before it that is
- * no longer needed: there goes the version that the check wants. */
-static bool read_part(char *at, const char *end, struct slice *raw)
+/* The term at the front of `bytes`, which move behind it. */
+static bool take_term(struct slice *bytes, struct slice *raw)
 {
     const struct term_limits limits = {.max_bytes = HEAD_MAX, .max_depth = 8};
     struct error err;
     size_t used;
-    char before = at[-1];
-    bool sound;
 
-    at[-1] = (char)131;
-    sound = term_check_first(slice_make(at - 1, (size_t)(end - at) + 1),
-                             &limits, &used, &err);
-    at[-1] = before;
-    if (sound)
-        *raw = slice_make(at, used - 1);
-    return sound;
+    if (!term_check_first(*bytes, &limits, &used, &err))
+        return false;
+    *raw = slice_make(bytes->data, used);
+    *bytes = slice_make(bytes->data + used, bytes->size - used);
+    return true;
+}
+
+static bool take_tuple(struct slice *bytes, char arity)
+{
+    if (bytes->size < 2 || bytes->data[0] != 'h' || bytes->data[1] != arity)
+        return false;
+    *bytes = slice_make(bytes->data + 2, bytes->size - 2);
+    return true;
 }
 
 /* Whom to tell that a `$gen_call` was refused: its head may be sound. */
-static void read_head(struct slice payload, char head[HEAD_MAX],
-                      struct slice *pid, struct slice *tag)
+static void read_head(struct slice payload, struct slice *pid,
+                      struct slice *tag)
 {
-    size_t size = payload.size < HEAD_MAX ? payload.size : HEAD_MAX;
-    const char *end = head + size;
-    struct slice atom;
-    char *at;
+    struct slice head = {payload.data,
+                         payload.size < HEAD_MAX ? payload.size : HEAD_MAX};
+    struct slice atom, first, second;
 
-    memcpy(head, payload.data, size);
-    if (size < 4 || head[1] != 104 || head[2] != 3 ||
-        !read_part(head + 3, end, &atom) ||
-        !term_is_atom(term_from_raw(atom), "$gen_call"))
+    if (!take_tuple(&head, 3) || !take_term(&head, &atom) ||
+        !term_is_atom(term_from_raw(atom), "$gen_call") ||
+        !take_tuple(&head, 2) || !take_term(&head, &first) ||
+        term_kind(term_from_raw(first)) != TERM_PID ||
+        !take_term(&head, &second))
         return;
-    at = head + 3 + atom.size;
-    if (end - at < 3 || at[0] != 104 || at[1] != 2 ||
-        !read_part(at + 2, end, pid))
-        return;
-    if (term_kind(term_from_raw(*pid)) != TERM_PID ||
-        !read_part(at + 2 + pid->size, end, tag))
-        *pid = slice_of(NULL);
+    *pid = first;
+    *tag = second;
 }
 
 static void refuse(struct peer *peer, struct slice payload,
                    const struct error *err)
 {
     struct slice pid = slice_of(NULL), tag = slice_of(NULL);
-    char head[HEAD_MAX];
 
-    read_head(payload, head, &pid, &tag);
+    read_head(payload, &pid, &tag);
     peer->node->events->refused(peer->node->context, peer->id, pid, tag, err);
 }
 
@@ -215,7 +212,7 @@ static void tell_service(struct peer *peer, const struct control *control)
         .connection = peer->id,
         .peer = peer->name,
         .from = control->from.at ? term_raw(control->from) : slice_of(NULL),
-        .message = term_first(control->payload),
+        .message = term_from_raw(control->payload),
     };
 
     if (is_conflict(message.message))
@@ -242,7 +239,7 @@ static void deliver(struct peer *peer, const struct control *control)
     struct node *node = peer->node;
     struct call *call;
     enum target target = target_of(node, control->to, &call);
-    struct term message = term_first(control->payload);
+    struct term message = term_from_raw(control->payload);
     struct error err;
 
     if (target == TARGET_NOBODY || target == TARGET_CALL) {
@@ -514,7 +511,8 @@ void process_signal(struct peer *peer, struct slice body)
     struct control control;
     struct error err;
 
-    if (!control_decode(body, &node->limits, &control, &err)) {
+    if (!control_decode(body, control_form(peer_flags(peer)), &node->limits,
+                        &control, &err)) {
         connection_close(peer->connection, err.message);
         return;
     }
@@ -550,6 +548,31 @@ void process_signal(struct peer *peer, struct slice body)
         node->dropped_signals++;
         break;
     }
+}
+
+/* Of a signal that is not taken only the control message and the beginning of
+ * the payload are there. */
+void process_refused(struct peer *peer, struct slice body,
+                     const struct error *why)
+{
+    struct node *node = peer->node;
+    struct control control;
+    struct call *call;
+    struct error err;
+
+    if (!control_decode(body, control_form(peer_flags(peer)), &node->limits,
+                        &control, &err)) {
+        connection_close(peer->connection, err.message);
+        return;
+    }
+    if (control.kind == CONTROL_SPAWN)
+        rpc_refused(peer, &control);
+    else if ((control.kind == CONTROL_SEND ||
+              control.kind == CONTROL_SEND_NAME) &&
+             target_of(node, control.to, &call) == TARGET_SERVICE)
+        refuse(peer, control.payload, why);
+    else
+        node->dropped_signals++;
 }
 
 void process_peer_up(struct peer *peer)

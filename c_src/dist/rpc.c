@@ -327,7 +327,7 @@ static bool is_process_alive(struct node *node, struct term arguments,
         !pid_read(pid, &parts) || !slice_equal(parts.node, node->self.name))
         return false;
     number = pid_number(&node->self, pid);
-    term_put_boolean(out, number == SERVICE_NUMBER || number == NODE_NUMBER ||
+    term_put_boolean(out, is_service(number) || number == NODE_NUMBER ||
                               rpc_find_call(node, number));
     return true;
 }
@@ -463,7 +463,7 @@ static bool is_erpc(const struct invocation *invocation, const char *function,
  * execute_cast(M, F, A). */
 static bool read_spawn(const struct control *control, struct spawn *spawn)
 {
-    struct term arguments = term_first(control->payload), element;
+    struct term arguments = term_from_raw(control->payload), element;
     struct invocation *invocation = &spawn->invocation;
     struct term_list list;
 
@@ -536,6 +536,11 @@ static void spawn_call(struct peer *peer, const struct control *control,
     run(peer, call->number, &spawn->invocation);
 }
 
+void rpc_refused(struct peer *peer, const struct control *control)
+{
+    send_spawn_reply(peer, control, 0, atom_system_limit);
+}
+
 void rpc_spawn(struct peer *peer, const struct control *control)
 {
     struct node *node = peer->node;
@@ -544,7 +549,7 @@ void rpc_spawn(struct peer *peer, const struct control *control)
 
     if (!term_check(control->payload, &node->limits, &err) ||
         node->calls.count >= CALLS_MAX)
-        send_spawn_reply(peer, control, 0, atom_system_limit);
+        rpc_refused(peer, control);
     else if (!read_spawn(control, &spawn))
         send_spawn_reply(peer, control, 0, atom_badarg);
     else if (spawn.is_cast)
@@ -596,7 +601,7 @@ static void reply_features(struct node *node, struct slice pid)
     if (!out)
         return;
     control_put_send(out, pid);
-    term_put_version(out);
+    control_put_payload(out, peer_flags(peer));
     term_put_tuple(out, 3);
     term_put_atom(out, "features_reply");
     term_put_atom_slice(out, node->self.name);

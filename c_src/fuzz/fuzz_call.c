@@ -8,8 +8,8 @@
 #include "llm_router/api/json_term.h"
 #include "llm_router/api/reply.h"
 #include "llm_router/base/utf8.h"
-#include "llm_router/term/check.h"
 #include "llm_router/term/writer.h"
+#include "tests/external.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -34,7 +34,7 @@ static void require_term(struct slice bytes)
 {
     struct error err;
 
-    REQUIRE(term_check(bytes, &OUT_LIMITS, &err));
+    REQUIRE(external_check(bytes, &OUT_LIMITS, &err));
 }
 
 static void require_raw(struct slice raw)
@@ -104,6 +104,7 @@ static void require_request(const struct request *request)
     case OP_HEALTH:
     case OP_STATS:
     case OP_MODELS:
+    case OP_DRAIN:
     case OPERATION_COUNT:
         REQUIRE(!operation_calls_provider(request->operation));
         break;
@@ -134,9 +135,9 @@ static void require_answer(const struct call *call)
         put_some_result(&value, &call->request);
     require_raw(buf_slice(&value));
     if (call->reply.form != REPLY_RPC) {
-        reply_put_message(&message, &call->reply, call->request.operation,
-                          buf_slice(&value));
-        require_term(buf_slice(&message));
+        reply_put_head(&message, &call->reply, call->request.operation);
+        buf_append_slice(&message, buf_slice(&value));
+        require_raw(buf_slice(&message));
     }
     buf_release(&value);
     buf_release(&message);
@@ -189,7 +190,7 @@ static void try_operation(struct term operation)
     buf_append(&message, GEN_CALL, sizeof(GEN_CALL) - 1);
     term_put_raw(&message, term_raw(operation));
     require_term(buf_slice(&message));
-    try_message(term_first(buf_slice(&message)));
+    try_message(external_term(buf_slice(&message)));
     buf_release(&message);
 }
 
@@ -249,9 +250,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error err;
     struct term term;
 
-    if (!term_check(bytes, &LIMITS, &err))
+    if (!external_check(bytes, &LIMITS, &err))
         return 0;
-    term = term_first(bytes);
+    term = external_term(bytes);
     try_message(term);
     try_operation(term);
     try_rpc(term);

@@ -1,6 +1,6 @@
-/* The bytes of an established connection: frames and control messages. What is
- * decoded lies inside the frame and can be read; a payload that passes its
- * check can be walked. */
+/* The bytes of an established connection: frames and control messages; the
+ * first byte chooses the form. What is decoded lies inside the frame and can be
+ * read; a payload that passes its check can be walked. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -39,13 +39,13 @@ static void read_field(struct slice body, struct term term)
     reference_number(&SELF, term);
 }
 
-static void decode(struct slice body)
+static void decode(struct slice body, enum frame_form form)
 {
     struct control control;
     struct term reason;
     struct error err;
 
-    if (!control_decode(body, &LIMITS, &control, &err)) {
+    if (!control_decode(body, form, &LIMITS, &control, &err)) {
         require(err.code != ERR_NONE);
         return;
     }
@@ -60,23 +60,31 @@ static void decode(struct slice body)
         control_reason(&control, &LIMITS, &reason))
         read_field(body, reason);
     if (control.payload.size > 0 && term_check(control.payload, &LIMITS, &err))
-        read_field(body, term_first(control.payload));
+        read_field(body, term_from_raw(control.payload));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct slice rest = slice_make(data, size);
+    enum frame_form form;
+    struct slice rest;
 
+    if (size == 0)
+        return 0;
+    form = data[0] & 1 ? FRAME_HEADED : FRAME_PASS_THROUGH;
+    rest = slice_make(data + 1, size - 1);
     for (;;) {
         struct frame frame;
         struct error err;
-        enum frame_kind kind = frame_next(rest, LIMITS.max_bytes, &frame, &err);
+        enum frame_kind kind =
+            frame_next(rest, form, LIMITS.max_bytes, &frame, &err);
 
         if (kind == FRAME_PARTIAL || kind == FRAME_MALFORMED)
             return 0;
         require(frame.size > 0 && frame.size <= rest.size);
-        if (kind == FRAME_SIGNAL)
-            decode(frame.body);
+        require(form == FRAME_HEADED || kind == FRAME_SIGNAL ||
+                kind == FRAME_TICK);
+        if (kind == FRAME_SIGNAL || kind == FRAME_FIRST)
+            decode(frame.body, form);
         rest.data += frame.size;
         rest.size -= frame.size;
     }

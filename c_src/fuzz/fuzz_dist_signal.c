@@ -1,6 +1,8 @@
-/* Frames of an authenticated peer through the whole node: processes, monitors,
- * links, spawn requests, rex, the global name. A connection is put up by hand;
- * what the node answers is thrown away. Each input begins with a fresh peer. */
+/* What an authenticated peer writes through the whole node: fragments,
+ * processes, monitors, links, spawn requests, rex, the global name. Each input
+ * begins with a fresh connection, put up by hand; what the node answers is
+ * thrown away. The low bits of its first byte say which flags the peer lacks,
+ * the high ones how many sixteenths of the rest come before a pause. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -8,12 +10,18 @@
 
 #include "dist/node_internal.h"
 #include "llm_router/base/log.h"
-#include "llm_router/dist/frame.h"
 #include "llm_router/term/writer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_BYTES = 1 << 20, WATCHES_MAX = 4 };
+/* Small enough for an input to pass the limits of messages in fragments. */
+enum {
+    MAX_BYTES = 1 << 20,
+    MESSAGE_MAX = 1024,
+    ROOM_MAX = 4096,
+    WATCHES_MAX = 4,
+    WRITTEN_MAX = 64 * 1024, /* what a socket takes at once */
+};
 
 static const char *const NAMES[] = {"llm_router"};
 static struct loop loop;
@@ -34,7 +42,7 @@ static void on_message(void *context, const struct node_message *message)
     if (message->from.size == 0 || watches++ > WATCHES_MAX)
         return;
     if (node_peer_of(node, message->from))
-        node_send(node, message->from, SLICE_LITERAL("\x83j"));
+        node_send(node, message->from, SLICE_LITERAL("j"), slice_of(NULL));
     if (node_monitor(node, message->from) % 2)
         node_demonitor(node, node->last_number);
 }
@@ -106,56 +114,77 @@ static void set_up(void)
     log_set_level(LOG_ERROR);
     loop_init(&loop);
     node = node_new(&loop, &options, &EVENTS, NULL);
+    node->group.room.max_message_bytes = MESSAGE_MAX;
+    node->group.room.max_bytes = ROOM_MAX;
     node->self.creation = 0x6b02eab5;
     pid_put(&node->service_pid, &node->self, SERVICE_NUMBER);
     pid_put(&node->own_pid, &node->self, NODE_NUMBER);
 }
 
-/* driver@localhost, visible, its handshake done. */
-static struct connection *connect_peer(int pair[2])
+static uint64_t flags_of(uint8_t lacking)
+{
+    static const uint64_t flags[] = {
+        CONTROL_FLAG_FRAGMENTS,
+        CONTROL_FLAG_EXIT_PAYLOAD,
+        CONTROL_FLAG_ALTACT,
+        HANDSHAKE_FLAG_PUBLISHED,
+    };
+    uint64_t left = HANDSHAKE_FLAGS | HANDSHAKE_FLAG_PUBLISHED;
+
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        if (lacking & 1 << i)
+            left &= ~flags[i];
+    }
+    return left;
+}
+
+/* driver@localhost, its handshake done. */
+static void connect_peer(int socket, uint64_t flags)
 {
     static const char name[] = "driver@localhost";
     struct connection *connection;
 
-    require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
-    connection_accept(&node->group, pair[0]);
+    connection_accept(&node->group, socket);
     connection =
         LIST_ENTRY(node->group.half_open.next, struct connection, link);
     memcpy(connection->handshake.peer, name, sizeof(name) - 1);
     connection->handshake.peer_size = sizeof(name) - 1;
-    connection->handshake.peer_flags = HANDSHAKE_FLAGS | 1;
+    connection->handshake.peer_flags = flags;
     list_remove(&connection->link);
     node->group.half_open_count--;
     list_append(&node->group.others, &connection->link);
     connection->state = CONNECTION_UP;
+    connection->form = control_form(connection_flags(connection));
+    connection->outbox.form = connection->form;
     node->group.events->up(node, connection);
-    return connection;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct slice rest = slice_make(data, size);
-    struct connection *connection;
-    struct frame frame;
-    struct error err;
+    size_t head;
     int pair[2];
 
     if (!node)
         set_up();
+    if (size == 0 || size > WRITTEN_MAX)
+        return 0;
     watches = 0;
     node->last_number = NODE_NUMBER; /* the same numbers for each input */
-    connection = connect_peer(pair);
-    while (connection->state == CONNECTION_UP &&
-           frame_next(rest, MAX_BYTES, &frame, &err) == FRAME_SIGNAL) {
-        node->group.events->frame(node, connection, frame.body);
-        rest.data += frame.size;
-        rest.size -= frame.size;
+    require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
+    connect_peer(pair[0], flags_of(data[0]));
+    head = (size - 1) * (size_t)(data[0] >> 4) / 16;
+    if (head > 0) {
+        require(write(pair[1], data + 1, head) == (ssize_t)head);
+        uv_run(&loop.uv, UV_RUN_NOWAIT);
     }
-    connection_close(connection, "the input's end");
-    close(pair[1]);
+    send(pair[1], data + 1 + head, size - 1 - head, MSG_NOSIGNAL);
+    shutdown(pair[1], SHUT_WR);
     while (node->handles.open > 0)
         uv_run(&loop.uv, UV_RUN_NOWAIT);
+    uv_run(&loop.uv, UV_RUN_NOWAIT); /* what is put off to the next turn */
+    close(pair[1]);
     require(node->calls.count == 0 && node->watches.count == 0 &&
-            node->peers.count == 0 && node->connected.count == 0);
+            node->peers.count == 0 && node->connected.count == 0 &&
+            node->group.room.bytes == 0);
     return 0;
 }

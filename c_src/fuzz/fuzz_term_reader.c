@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "llm_router/base/utf8.h"
-#include "llm_router/term/check.h"
 #include "llm_router/term/writer.h"
+#include "tests/external.h"
 
 enum { TEXT_MAX = 4096, WRITTEN_MAX = 1 << 20 };
 
@@ -175,18 +175,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error err;
     struct buf once, twice;
 
-    if (!term_check(bytes, &LIMITS, &err))
+    if (!external_check(bytes, &LIMITS, &err))
         return 0;
-    require(term_next(term_first(bytes)).at == bytes.data + bytes.size);
-    try_text(term_first(bytes));
+    require(term_next(external_term(bytes)).at == bytes.data + bytes.size);
+    try_text(external_term(bytes));
     buf_init(&once, WRITTEN_MAX);
     buf_init(&twice, WRITTEN_MAX);
     term_put_version(&once);
-    copy_term(term_first(bytes), &once);
+    copy_term(external_term(bytes), &once);
     if (!once.failed) {
-        require(term_check(buf_slice(&once), &WRITTEN, &err));
+        require(external_check(buf_slice(&once), &WRITTEN, &err));
         term_put_version(&twice);
-        copy_term(term_first(buf_slice(&once)), &twice);
+        copy_term(external_term(buf_slice(&once)), &twice);
         require(slice_equal(buf_slice(&once), buf_slice(&twice)));
     }
     buf_release(&once);

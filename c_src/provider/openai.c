@@ -123,7 +123,7 @@ static bool build(const struct endpoint *endpoint,
     put_body(&body, endpoint, candidate, chat);
     fits = !body.failed;
     if (fits)
-        request->body = arena_copy(arena, buf_slice(&body));
+        request->body = arena_keep(arena, &body);
     buf_release(&body);
     return fits || error_set(err, ERR_TOO_LARGE, "the request is over %d bytes",
                              REQUEST_BODY_MAX);
@@ -546,12 +546,14 @@ static bool end(struct reader *reader, bool whole,
         return false;
     }
     *completion = (struct completion){
-        .text = arena_copy(reader->arena, buf_slice(&reader->text)),
-        .refusal = arena_copy(reader->arena, buf_slice(&reader->refusal)),
+        .text = arena_keep(reader->arena, &reader->text),
+        .refusal = arena_keep(reader->arena, &reader->refusal),
         .model = reader->model,
-        .finish = reader->refusal.size > 0 ? FINISH_REFUSAL : reader->finish,
+        .finish = reader->finish,
         .usage = reader->usage,
     };
+    if (completion->refusal.size > 0)
+        completion->finish = FINISH_REFUSAL;
     return true;
 }
 

@@ -11,6 +11,12 @@ static void refuse(struct service *service, const struct call *call,
     deliver(service, &call->reply, origin, call->request.operation);
 }
 
+static void put_ok(struct service *service)
+{
+    buf_clear(&service->value);
+    term_put_atom(&service->value, "ok");
+}
+
 static bool admit(const struct service *service, struct error *err)
 {
     if (service->draining)
@@ -79,6 +85,17 @@ static void select_model(struct service *service, const struct call *call,
     deliver(service, &call->reply, origin, OP_SELECT_MODEL);
 }
 
+/* The answer is on its way before anything closes. */
+static void drain(struct service *service, const struct call *call,
+                  const struct origin *origin)
+{
+    put_ok(service);
+    deliver(service, &call->reply, origin, OP_DRAIN);
+    log_line(LOG_INFO, "dispatch", "node=%.*s asked to drain",
+             SLICE_ARG(access_node(service, origin->connection)));
+    service->on_drain(service->context);
+}
+
 static void answer_at_once(struct service *service, const struct call *call,
                            const struct origin *origin)
 {
@@ -103,6 +120,9 @@ static void answer_at_once(struct service *service, const struct call *call,
         break;
     case OP_SELECT_MODEL:
         select_model(service, call, origin);
+        return;
+    case OP_DRAIN:
+        drain(service, call, origin);
         return;
     case OP_GENERATE_TASK:
     case OP_PARSE_PRD:
@@ -163,10 +183,47 @@ static void put_state(struct service *service, const struct call *call)
     info_put_health(service, &service->value);
 }
 
-static void put_ok(struct service *service)
+/* What leave a call needs. Who may not ask a model for anything does not learn
+ * either what is wrong with a request. */
+static enum operation_class class_of(const struct call *call)
 {
-    buf_clear(&service->value);
-    term_put_atom(&service->value, "ok");
+    switch (call->kind) {
+    case CALL_REQUEST:
+        return operation_class(call->request.operation);
+    case CALL_REJECTED:
+        return CLASS_CALL;
+    case CALL_SYSTEM:
+        return CLASS_ADMIN;
+    case CALL_IGNORED:
+        break;
+    }
+    return CLASS_OPEN;
+}
+
+static void handle(struct service *service, const struct call *call,
+                   const struct origin *origin)
+{
+    struct error err;
+
+    if (!access_check(service, origin->connection, class_of(call), &err)) {
+        refuse(service, call, origin, &err);
+        return;
+    }
+    switch (call->kind) {
+    case CALL_REQUEST:
+        submit(service, call, origin);
+        break;
+    case CALL_REJECTED:
+        refuse(service, call, origin, &call->error);
+        break;
+    case CALL_SYSTEM:
+        put_state(service, call);
+        deliver(service, &call->reply, origin, call->request.operation);
+        break;
+    case CALL_IGNORED:
+        service->stats.ignored++;
+        break;
+    }
 }
 
 void dispatch_message(struct service *service,
@@ -181,23 +238,10 @@ void dispatch_message(struct service *service,
         put_ok(service);
         deliver(service, &call.acknowledge, &origin, call.request.operation);
     }
-    switch (call.kind) {
-    case CALL_REQUEST:
-        submit(service, &call, &origin);
-        break;
-    case CALL_REJECTED:
-        refuse(service, &call, &origin, &call.error);
-        break;
-    case CALL_SYSTEM:
-        put_state(service, &call);
-        deliver(service, &call.reply, &origin, call.request.operation);
-        break;
-    case CALL_IGNORED:
-        service->stats.ignored++;
+    if (call.kind == CALL_IGNORED)
         log_line(LOG_DEBUG, "dispatch", "a stray message from %.*s was dropped",
                  SLICE_ARG(message->peer));
-        break;
-    }
+    handle(service, &call, &origin);
     close_spare(service, mark);
 }
 
@@ -206,11 +250,11 @@ void dispatch_refused(struct service *service, uint64_t connection,
                       const struct error *err)
 {
     const struct origin origin = {.connection = connection};
-    struct call call = {.kind = CALL_REJECTED};
+    struct call call = {.kind = CALL_REJECTED, .error = *err};
 
     if (pid.size > 0)
         call.reply = reply_address_gen(pid, tag);
-    refuse(service, &call, &origin, err);
+    handle(service, &call, &origin);
 }
 
 /* rpc and erpc want a value. A form that names a pid is answered to the pid;
@@ -231,10 +275,8 @@ static void submit_rpc(struct service *service, const struct node_rpc *rpc,
     }
     if (call->reply.form == REPLY_NONE)
         service->stats.ignored++; /* nobody would take the answer */
-    else if (call->kind == CALL_REQUEST)
-        submit(service, call, &origin);
     else
-        refuse(service, call, &origin, &call->error);
+        handle(service, call, &origin);
 }
 
 void dispatch_rpc(struct service *service, const struct node_rpc *rpc)

@@ -94,7 +94,7 @@ static void job_free(struct job *job)
     arena_release(&arena);
     service->in_flight--;
     if (service->in_flight == 0 && service->draining && service->on_idle)
-        service->on_idle(service->idle_context);
+        service->on_idle(service->context);
 }
 
 void job_cancel(struct job *job)

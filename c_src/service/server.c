@@ -6,6 +6,7 @@
 
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
+#include "llm_router/dist/tls.h"
 #include "service/service_internal.h"
 
 enum {
@@ -23,10 +24,35 @@ struct server {
     struct service service;
     struct loop_timer drain_limit;
     enum exit_code exit_code;
+    bool signalled;
     bool closing;
+    struct tls_context *tls; /* NULL: plain distribution */
     struct route routes[ROUTES];
     struct slice providers[CONFIG_PROVIDERS_MAX];
 };
+
+static struct tls_context *load_tls(const struct config *config,
+                                    struct error *err)
+{
+    const struct tls_files files = {
+        .certificate = config->tls_cert,
+        .key = config->tls_key,
+        .authorities = config->tls_ca,
+    };
+
+    return tls_context_new(&files, err);
+}
+
+static bool check_tls(const struct config *config, struct error *err)
+{
+    struct tls_context *tls;
+
+    if (!config->tls_dist)
+        return true;
+    tls = load_tls(config, err);
+    tls_context_free(tls);
+    return tls != NULL;
+}
 
 bool server_check(const struct config *config, struct error *err)
 {
@@ -42,7 +68,7 @@ bool server_check(const struct config *config, struct error *err)
                         "there is no dialect \"%.*s\"",
                         SLICE_ARG(provider->dialect));
     }
-    return true;
+    return check_tls(config, err);
 }
 
 static void set_up_routing(struct server *server, const struct config *config,
@@ -112,22 +138,19 @@ static void on_name_released(void *context)
     struct server *server = context;
 
     server->service.on_idle = on_idle;
-    server->service.idle_context = server;
     if (server->service.in_flight == 0)
         close_node(server);
 }
 
-static void drain(struct server *server, int signal)
+/* Once, however often it is asked for. */
+static void drain(void *context)
 {
+    struct server *server = context;
     struct service *service = &server->service;
 
-    if (service->draining) {
-        log_line(LOG_WARN, "server", "second signal: stopping at once");
-        loop_stop(&service->loop);
+    if (service->draining)
         return;
-    }
-    log_line(LOG_INFO, "server", "signal=%d draining in_flight=%zu", signal,
-             service->in_flight);
+    log_line(LOG_INFO, "server", "draining in_flight=%zu", service->in_flight);
     service->draining = true;
     loop_timer_start(&service->loop, &server->drain_limit,
                      (uint64_t)service->config->drain_timeout_ms,
@@ -137,12 +160,21 @@ static void drain(struct server *server, int signal)
 
 static void on_signal(void *context, int signal)
 {
+    struct server *server = context;
+
     if (signal == SIGHUP) {
         log_line(LOG_WARN, "server",
                  "SIGHUP: the configuration is read at start only");
         return;
     }
-    drain(context, signal);
+    if (server->signalled) {
+        log_line(LOG_WARN, "server", "second signal: stopping at once");
+        loop_stop(&server->service.loop);
+        return;
+    }
+    log_line(LOG_INFO, "server", "signal=%d", signal);
+    server->signalled = true;
+    drain(server);
 }
 
 /* What the node tells. */
@@ -212,14 +244,18 @@ static void on_process_down(void *context, uint64_t monitor)
 
 static void on_peer_up(void *context, uint64_t connection, struct slice peer)
 {
-    (void)context;
+    struct server *server = context;
+
+    access_peer_up(&server->service, connection, peer);
     log_line(LOG_INFO, "server", "peer=%.*s connection=%llu up",
              SLICE_ARG(peer), (unsigned long long)connection);
 }
 
 static void on_peer_down(void *context, uint64_t connection, struct slice peer)
 {
-    (void)context;
+    struct server *server = context;
+
+    access_peer_down(&server->service, connection);
     log_line(LOG_INFO, "server", "peer=%.*s connection=%llu down",
              SLICE_ARG(peer), (unsigned long long)connection);
 }
@@ -257,16 +293,19 @@ static void set_up_service(struct server *server, const struct config *config,
     service->config = config;
     service->assets = assets;
     service->chance = seed;
+    service->on_drain = drain;
+    service->context = server;
     loop_init(&service->loop);
     service->started_ms = loop_now_ms(&service->loop);
     list_init(&service->jobs);
     list_init(&service->answered);
+    map_init(&service->callers, seed);
     map_init(&service->waiting, seed);
     map_init(&service->by_request, seed);
     map_init(&service->answers, seed);
     arena_init(&service->spare, 0);
     buf_init(&service->value, (size_t)config->max_frame_bytes);
-    buf_init(&service->message, (size_t)config->max_frame_bytes);
+    buf_init(&service->head, (size_t)config->max_frame_bytes);
     set_up_routing(server, config, assets);
 }
 
@@ -287,6 +326,7 @@ static void set_up_io(struct server *server, const struct config *config)
         .name_count = sizeof(service_names) / sizeof(service_names[0]),
         .peers = config->peers,
         .peer_count = config->peer_count,
+        .tls = server->tls,
         .max_frame_bytes = (size_t)config->max_frame_bytes,
         .max_send_queue_bytes = (size_t)config->max_send_queue_bytes,
         .handshake_timeout_ms = 7000,
@@ -312,13 +352,15 @@ static void release(struct server *server)
     loop_timer_stop(&server->drain_limit);
     node_free(service->node);
     http_free(service->upstream.http);
+    access_release(service);
     answers_release(service);
     map_release(&service->waiting);
     map_release(&service->by_request);
     arena_release(&service->spare);
     buf_release(&service->value);
-    buf_release(&service->message);
+    buf_release(&service->head);
     loop_release(&service->loop);
+    tls_context_free(server->tls);
 }
 
 enum exit_code server_run(const struct config *config,
@@ -326,7 +368,13 @@ enum exit_code server_run(const struct config *config,
 {
     struct server *server = mem_alloc(sizeof(*server));
     enum exit_code exit_code;
+    struct error err;
 
+    if (config->tls_dist && !(server->tls = load_tls(config, &err))) {
+        log_line(LOG_ERROR, "server", "%s: %s", err.path, err.message);
+        mem_free(server);
+        return EXIT_CONFIGURATION;
+    }
     set_up_service(server, config, assets);
     set_up_io(server, config);
     loop_on_signal(&server->service.loop, on_signal, server);

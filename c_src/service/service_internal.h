@@ -26,9 +26,11 @@ struct service {
     struct list jobs;
     size_t in_flight;
     bool draining;
-    void (*on_idle)(void *context); /* draining and the last job is done */
-    void *idle_context;
+    void (*on_drain)(void *context); /* somebody called `drain` */
+    void (*on_idle)(void *context);  /* draining and the last job is done */
+    void *context;                   /* of both */
 
+    struct map callers;    /* struct caller by connection */
     struct map waiting;    /* taker by what its caller would cancel with */
     struct map by_request; /* job by request_id */
     struct list answered;  /* struct answer, oldest first */
@@ -37,7 +39,7 @@ struct service {
 
     struct arena spare; /* decodes a call; a job takes it over */
     struct buf value;   /* scratch: a result term */
-    struct buf message; /* scratch: a whole message */
+    struct buf head;    /* scratch: what comes before it in a message */
 };
 
 /* Who asked, as far as the distribution layer is concerned. */
@@ -126,6 +128,18 @@ void answers_keep(struct service *service, struct slice request_id,
 /* The answer as a raw term, or an empty slice. */
 struct slice answers_find(struct service *service, struct slice request_id);
 void answers_release(struct service *service);
+
+/* Who may call (access.c): decided by the name of the node at the other end of
+ * the connection, when it comes up. */
+void access_peer_up(struct service *service, uint64_t connection,
+                    struct slice peer);
+void access_peer_down(struct service *service, uint64_t connection);
+/* False: ERR_FORBIDDEN, and now and then a line in the log. */
+bool access_check(struct service *service, uint64_t connection,
+                  enum operation_class class, struct error *err);
+/* The node's name; empty if it is gone. */
+struct slice access_node(const struct service *service, uint64_t connection);
+void access_release(struct service *service);
 
 /* dispatch.c: from the node's events to jobs and immediate answers. */
 void dispatch_message(struct service *service,

@@ -96,7 +96,7 @@ void taker_rpc_abandoned(struct service *service, uint64_t call)
 void deliver(struct service *service, const struct reply_address *reply,
              const struct origin *origin, enum operation operation)
 {
-    struct slice value = buf_slice(&service->value);
+    struct slice value = buf_slice(&service->value), head;
     bool sent;
 
     if (origin->rpc_call != 0) {
@@ -105,12 +105,12 @@ void deliver(struct service *service, const struct reply_address *reply,
     }
     if (reply->form == REPLY_NONE)
         return;
-    buf_clear(&service->message);
-    reply_put_message(&service->message, reply, operation, value);
-    sent = reply->alias.size > 0 ? node_send_alias(service->node, reply->alias,
-                                                   buf_slice(&service->message))
-                                 : node_send(service->node, reply->pid,
-                                             buf_slice(&service->message));
+    buf_clear(&service->head);
+    reply_put_head(&service->head, reply, operation);
+    head = buf_slice(&service->head);
+    sent = reply->alias.size > 0
+               ? node_send_alias(service->node, reply->alias, head, value)
+               : node_send(service->node, reply->pid, head, value);
     if (!sent)
         service->stats.undeliverable++;
 }

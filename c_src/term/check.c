@@ -176,21 +176,17 @@ static const char *walk_term(struct walk *walk)
     return fault;
 }
 
-bool term_check_first(struct slice external, const struct term_limits *limits,
+bool term_check_first(struct slice raw, const struct term_limits *limits,
                       size_t *used, struct error *err)
 {
     struct walk walk;
     const char *fault;
 
     /* ei counts in int, and the frames in uint32_t. */
-    if (external.size > INT32_MAX)
-        return error_set(err, ERR_TOO_LARGE, "a term of %zu bytes",
-                         external.size);
-    if (external.size == 0 || (unsigned char)*external.data != TERM_VERSION)
-        return error_set(err, ERR_INVALID_REQUEST, "not an external term");
-    walk.start = external.data;
-    walk.at = external.data + 1;
-    walk.end = external.data + external.size;
+    if (raw.size > INT32_MAX)
+        return error_set(err, ERR_TOO_LARGE, "a term of %zu bytes", raw.size);
+    walk.start = walk.at = raw.data;
+    walk.end = raw.data + raw.size;
     walk.depth = 0;
     walk.max_depth = limits->max_depth < TERM_DEPTH_LIMIT ? limits->max_depth
                                                           : TERM_DEPTH_LIMIT;
@@ -205,19 +201,19 @@ bool term_check_first(struct slice external, const struct term_limits *limits,
     return true;
 }
 
-bool term_check(struct slice external, const struct term_limits *limits,
+bool term_check(struct slice raw, const struct term_limits *limits,
                 struct error *err)
 {
     size_t used;
 
-    if (external.size > limits->max_bytes)
+    if (raw.size > limits->max_bytes)
         return error_set(err, ERR_TOO_LARGE, "a term of %zu bytes, limit %zu",
-                         external.size, limits->max_bytes);
-    if (!term_check_first(external, limits, &used, err))
+                         raw.size, limits->max_bytes);
+    if (!term_check_first(raw, limits, &used, err))
         return false;
-    if (used < external.size)
+    if (used < raw.size)
         return error_set(err, ERR_INVALID_REQUEST,
                          "malformed term: %zu bytes behind it",
-                         external.size - used);
+                         raw.size - used);
     return true;
 }

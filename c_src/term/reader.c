@@ -48,11 +48,6 @@ static const char *const NAMES[] = {
     [TERM_FUN] = "function",
 };
 
-struct term term_first(struct slice checked)
-{
-    return (struct term){checked.data + 1, checked.data + checked.size};
-}
-
 struct term term_from_raw(struct slice raw)
 {
     return (struct term){raw.data, raw.data + raw.size};

@@ -4,6 +4,7 @@
 
 #include "api/decode_internal.h"
 #include "test_api_terms.h"
+#include "tests/external.h"
 
 static struct arena arena;
 static struct call call;
@@ -32,7 +33,7 @@ static void forget(struct slice bytes)
 
 static void decode_bytes(struct slice bytes)
 {
-    call_decode_message(term_first(bytes), &arena, &call);
+    call_decode_message(external_term(bytes), &arena, &call);
     forget(bytes);
 }
 
@@ -61,7 +62,7 @@ static bool decode_rpc(const char *module, const char *function,
 {
     struct slice bytes = term_bytes(arguments);
     bool known = call_decode_rpc(slice_of(module), slice_of(function),
-                                 term_first(bytes), &arena, &call);
+                                 external_term(bytes), &arena, &call);
 
     forget(bytes);
     return known;
@@ -161,6 +162,8 @@ static void a_cast_without_a_pid_is_ignored(void **state)
     decode("{'$gen_cast', {generate_task, <<\"Add a login\">>}}");
     assert_int_equal(call.kind, CALL_IGNORED);
     decode("{'$gen_cast', {parse_prd, <<\"# A shop\">>, 3, [{timeout, 9}]}}");
+    assert_int_equal(call.kind, CALL_IGNORED);
+    decode("{'$gen_cast', drain}");
     assert_int_equal(call.kind, CALL_IGNORED);
 }
 
@@ -377,13 +380,20 @@ static void an_error_of_a_form_with_a_pid_goes_to_the_pid(void **state)
 
 static void bare_operations_are_atoms(void **state)
 {
-    static const enum operation bare[] = {OP_PING, OP_VERSION, OP_HEALTH,
-                                          OP_STATS, OP_MODELS};
+    static const enum operation bare[] = {OP_PING,  OP_VERSION, OP_HEALTH,
+                                          OP_STATS, OP_MODELS,  OP_DRAIN};
+    char tuple[32];
 
     (void)state;
     for (size_t i = 0; i < sizeof(bare) / sizeof(*bare); i++) {
         decode_op(operation_atom(bare[i]));
         assert_request(bare[i]);
+        snprintf(tuple, sizeof(tuple), "{%s}", operation_atom(bare[i]));
+        decode_op(tuple);
+        assert_request(bare[i]);
+        assert_true(decode_rpc("llm_router", operation_atom(bare[i]), "[]"));
+        assert_request(bare[i]);
+        assert_false(decode_rpc("llm_router", operation_atom(bare[i]), "[1]"));
     }
     decode_op("{ping, 1}");
     assert_rejected(ERR_INVALID_REQUEST, "");
@@ -971,7 +981,7 @@ static void packed_rpc_arguments_are_integers(void **state)
 
     (void)state;
     assert_true(
-        invocation_of_list(&invocation, slice_of("f"), term_first(bytes)));
+        invocation_of_list(&invocation, slice_of("f"), external_term(bytes)));
     forget(bytes);
     assert_int_equal(invocation.count, 3);
     for (int i = 0; i < 3; i++) {

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "test_api_terms.h"
+#include "tests/external.h"
 
 static struct arena arena;
 
@@ -30,7 +31,7 @@ static const char *json_of_bytes(struct slice bytes, enum json_term_mode mode)
 
     error_clear(&err);
     buf_init(&out, 1 << 20);
-    if (json_from_term(term_first(bytes), mode, &arena, &value, &err))
+    if (json_from_term(external_term(bytes), mode, &arena, &value, &err))
         jv_put(&out, value);
     else
         buf_printf(&out, "error %s %s: %s", error_atom(err.code), err.path,

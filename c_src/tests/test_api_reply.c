@@ -8,6 +8,7 @@
 
 #include "llm_router/core/usage.h"
 #include "test_api_terms.h"
+#include "tests/external.h"
 
 /* --- the node --- */
 
@@ -83,7 +84,7 @@ static void assert_means(struct slice external, const char *expression)
     char verdict[4096];
     struct error err;
 
-    if (!term_check(external, &TEST_LIMITS, &err))
+    if (!external_check(external, &TEST_LIMITS, &err))
         fail_msg("%s", err.message);
     for (size_t i = 0; i < external.size; i++)
         fprintf(node.to, "%02x", (unsigned char)external.data[i]);
@@ -466,7 +467,9 @@ static void each_form_wraps_the_result(void **state)
         };
 
         buf_clear(&out);
-        reply_put_message(&out, &reply, OP_PARSE_PRD, buf_slice(&value));
+        term_put_version(&out);
+        reply_put_head(&out, &reply, OP_PARSE_PRD);
+        buf_append_slice(&out, buf_slice(&value));
         assert_out(cases[i].expression);
         mem_free((char *)tag.data);
     }

@@ -16,9 +16,9 @@
 
 #include "llm_router/base/mem.h"
 #include "llm_router/base/utf8.h"
-#include "llm_router/term/check.h"
 #include "llm_router/term/reader.h"
 #include "llm_router/term/writer.h"
+#include "tests/external.h"
 #include "unit.h"
 
 enum { TERM_TEST_MAX = 256 * 1024 * 1024 };
@@ -283,7 +283,7 @@ static inline struct slice take_checked(struct buf *buf)
     assert_false(buf->failed);
     memcpy((char *)bytes.data, buf->data, buf->size);
     buf_release(buf);
-    if (!term_check(bytes, &TEST_LIMITS, &err))
+    if (!external_check(bytes, &TEST_LIMITS, &err))
         fail_msg("%s", err.message);
     return bytes;
 }

@@ -42,10 +42,12 @@ static void remove_directory(void)
 static int set_up(void **state)
 {
     static const char *const cleared[] = {
-        "OPENAI_API_KEY",      "OPENAI_API_KEY_FILE",   "OPENAI_BASE_URL",
-        "OPENAI_ORG_ID",       "OPENAI_PROJECT_ID",     "RELEASE_COOKIE",
-        "XDG_CONFIG_HOME",     "CREDENTIALS_DIRECTORY", "LLM_ROUTER_LOG_LEVEL",
-        "LLM_ROUTER_RETRY_MAX"};
+        "OPENAI_API_KEY",        "OPENAI_API_KEY_FILE",
+        "OPENAI_BASE_URL",       "OPENAI_ORG_ID",
+        "OPENAI_PROJECT_ID",     "RELEASE_COOKIE",
+        "XDG_CONFIG_HOME",       "CREDENTIALS_DIRECTORY",
+        "LLM_ROUTER_LOG_LEVEL",  "LLM_ROUTER_RETRY_MAX",
+        "LLM_ROUTER_ALLOW_CALL", "LLM_ROUTER_ALLOW_ADMIN"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(cleared) / sizeof(cleared[0]); i++)
@@ -129,6 +131,68 @@ static void a_wrong_key_is_named_with_its_file(void **state)
         assert_non_null(strstr(err.path, "config.json: "));
         assert_string_equal(strstr(err.path, ": ") + 2, rows[i].named);
     }
+}
+
+static void everybody_may_call_unless_a_list_says_who(void **state)
+{
+    (void)state;
+    assert_true(config_load(&config, &err));
+    assert_int_equal(config.may_call.count, 1);
+    assert_slice(config.may_call.items[0], "*");
+    assert_int_equal(config.may_admin.count, 1);
+    assert_slice(config.may_admin.items[0], "*");
+    setenv("LLM_ROUTER_ALLOW_ADMIN", " ops@host , *@10.0.0.* ", 1);
+    assert_true(load_json("{\"allow\": {\"call\": [\"web*@*\"],"
+                          " \"admin\": [\"web1@host\"]}}"));
+    assert_int_equal(config.may_call.count, 1);
+    assert_slice(config.may_call.items[0], "web*@*");
+    assert_int_equal(config.may_admin.count, 2);
+    assert_slice(config.may_admin.items[0], "ops@host");
+    assert_slice(config.may_admin.items[1], "*@10.0.0.*");
+}
+
+static void a_wrong_pattern_names_its_key(void **state)
+{
+    static const char *const bad[] = {
+        "[\"\"]", "[\"a b@c\"]", "[\"web?@*\"]", "[\"*\", \"a\\n\"]",
+        "[]",     "\"*\"",       "[3]"};
+    char json[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(json, sizeof(json), "{\"allow\": {\"admin\": %s}}", bad[i]);
+        assert_false(load_json(json));
+        assert_non_null(strstr(err.path, "config.json: allow.admin"));
+    }
+    config.file = NULL;
+    setenv("LLM_ROUTER_ALLOW_CALL", "web@*, we b@*", 1);
+    assert_false(config_load(&config, &err));
+    assert_string_equal(err.path, "LLM_ROUTER_ALLOW_CALL");
+    assert_non_null(strstr(err.message, "entry 2"));
+    setenv("LLM_ROUTER_ALLOW_CALL", "web@*,", 1);
+    assert_false(config_load(&config, &err));
+    assert_string_equal(err.message, "an entry is empty");
+}
+
+static void lists_are_as_long_as_their_key_says(void **state)
+{
+    char text[2 * (CONFIG_LIST_MAX + 1)];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = i % 2 == 0 ? 'a' : ',';
+    text[2 * CONFIG_LIST_MAX - 1] = '\0';
+    setenv("LLM_ROUTER_ALLOW_CALL", text, 1);
+    assert_true(config_load(&config, &err));
+    assert_int_equal(config.may_call.count, CONFIG_LIST_MAX);
+    text[2 * CONFIG_LIST_MAX - 1] = ',';
+    text[2 * CONFIG_LIST_MAX + 1] = '\0';
+    setenv("LLM_ROUTER_ALLOW_CALL", text, 1);
+    assert_false(config_load(&config, &err));
+    assert_string_equal(err.message, "more than 64 entries");
+    assert_false(load_json("{\"routes\": {\"simple\": [\"1\", \"2\", \"3\","
+                           " \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]}}"));
+    assert_non_null(strstr(err.path, "routes.simple"));
 }
 
 static void a_syntax_error_names_line_and_column(void **state)
@@ -255,6 +319,9 @@ static void wrong_usage_names_the_option(void **state)
         {{"x", "--connect", "justaname"}, 3, "--connect"},
         {{"x", "--connect", "a@b/../c"}, 3, "--connect"},
         {{"x", "extra"}, 2, "extra"},
+        {{"x", "--tls-key"}, 2, "--tls-key"},
+        {{"x", "--tls-key", "a"}, 3, "--tls-key"},
+        {{"x", "--tls-dist"}, 2, "--tls-cert"},
     };
 
     (void)state;
@@ -262,6 +329,22 @@ static void wrong_usage_names_the_option(void **state)
         assert_false(parse(rows[i].argc, rows[i].argv));
         assert_string_equal(err.path, rows[i].named);
     }
+}
+
+static void tls_wants_all_its_files(void **state)
+{
+    static const char *const argv[] = {"x",        "--tls-dist", "--tls-cert",
+                                       "c.pem",    "--tls-key",  "k.pem",
+                                       "--tls-ca", "a.pem"};
+
+    (void)state;
+    assert_false(parse(6, argv));
+    assert_string_equal(err.path, "--tls-ca");
+    assert_true(parse(8, argv));
+    assert_true(config.tls_dist);
+    assert_string_equal(config.tls_cert, "c.pem");
+    assert_string_equal(config.tls_key, "k.pem");
+    assert_string_equal(config.tls_ca, "a.pem");
 }
 
 /* Runs from the project's folder, as make does. */
@@ -295,6 +378,9 @@ int main(void)
         TEST(without_a_provider_there_is_no_start),
         TEST(the_environment_wins_over_the_file),
         TEST(a_wrong_key_is_named_with_its_file),
+        TEST(everybody_may_call_unless_a_list_says_who),
+        TEST(a_wrong_pattern_names_its_key),
+        TEST(lists_are_as_long_as_their_key_says),
         TEST(a_syntax_error_names_line_and_column),
         TEST(a_base_url_must_be_one),
         TEST(a_key_file_is_trimmed_and_must_be_private),
@@ -304,6 +390,7 @@ int main(void)
         TEST(a_cookie_file_that_others_can_read_is_refused),
         TEST(names_are_completed_as_erl_does),
         TEST(wrong_usage_names_the_option),
+        TEST(tls_wants_all_its_files),
         TEST(every_key_is_documented_with_its_default),
     };
 

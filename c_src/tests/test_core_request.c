@@ -14,6 +14,18 @@ static void every_operation_has_its_atom_and_knows_its_cost(void **state)
     assert_false(operation_calls_provider(OP_PING));
 }
 
+static void what_costs_is_never_open_to_everybody(void **state)
+{
+    (void)state;
+    for (int i = 0; i < OPERATION_COUNT; i++)
+        if (operation_calls_provider((enum operation)i))
+            assert_int_equal(operation_class((enum operation)i), CLASS_CALL);
+    assert_int_equal(operation_class(OP_HEALTH), CLASS_OPEN);
+    assert_int_equal(operation_class(OP_MODELS), CLASS_CALL);
+    assert_int_equal(operation_class(OP_STATS), CLASS_ADMIN);
+    assert_int_equal(operation_class(OP_DRAIN), CLASS_ADMIN);
+}
+
 static void a_complexity_is_read_by_its_exact_name(void **state)
 {
     enum complexity complexity = COMPLEXITY_UNSET;
@@ -40,6 +52,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_operation_has_its_atom_and_knows_its_cost),
+        cmocka_unit_test(what_costs_is_never_open_to_everybody),
         cmocka_unit_test(a_complexity_is_read_by_its_exact_name),
         cmocka_unit_test(roles_priorities_and_finish_reasons_have_names),
     };

@@ -1,3 +1,4 @@
+#include "tests/external.h"
 #include "tests/test_dist_samples.h"
 #include "tests/unit.h"
 
@@ -39,7 +40,8 @@ static int teardown(void **state)
 
 static bool decode(void)
 {
-    return control_decode(buf_slice(&out), &LIMITS, &control, &err);
+    return control_decode(buf_slice(&out), FRAME_PASS_THROUGH, &LIMITS,
+                          &control, &err);
 }
 
 /* A control message written by hand: elements follow, then perhaps a payload.
@@ -47,7 +49,6 @@ static bool decode(void)
 static void begin(size_t arity, int operation)
 {
     buf_clear(&out);
-    term_put_version(&out);
     term_put_tuple(&out, arity);
     term_put_integer(&out, operation);
 }
@@ -86,7 +87,7 @@ static void decode_sample(int operation)
     struct slice bytes = dist_bytes(sample(operation)->hex);
 
     buf_clear(&out);
-    buf_append_slice(&out, bytes);
+    buf_append_slice(&out, external_raw(bytes));
     mem_free((char *)bytes.data);
     assert_true(decode());
     assert_int_equal(control.kind, sample(operation)->kind);
@@ -99,7 +100,8 @@ static void every_recorded_frame_is_understood(void **state)
         const struct dist_sample *recorded = &dist_samples[i];
         struct slice bytes = dist_bytes(recorded->hex);
 
-        assert_true(control_decode(bytes, &LIMITS, &control, &err));
+        assert_true(control_decode(external_raw(bytes), FRAME_PASS_THROUGH,
+                                   &LIMITS, &control, &err));
         assert_int_equal(control.kind, recorded->kind);
         assert_true(control.payload.size == 0 ||
                     term_check(control.payload, &LIMITS, &err));
@@ -113,7 +115,8 @@ static void no_cut_frame_is_understood(void **state)
 {
     (void)state;
     for (size_t i = 0; i < DIST_SAMPLES; i++) {
-        struct slice whole = dist_bytes(dist_samples[i].hex);
+        struct slice bytes = dist_bytes(dist_samples[i].hex);
+        struct slice whole = external_raw(bytes);
 
         for (size_t size = 0; size < whole.size; size++) {
             struct slice cut = whole;
@@ -122,12 +125,13 @@ static void no_cut_frame_is_understood(void **state)
             copy = mem_alloc(size + 1);
             memcpy(copy, whole.data, size);
             cut = slice_make(copy, size);
-            assert_false(control_decode(cut, &LIMITS, &control, &err) &&
+            assert_false(control_decode(cut, FRAME_PASS_THROUGH, &LIMITS,
+                                        &control, &err) &&
                          (control.payload.size == 0 ||
                           term_check(control.payload, &LIMITS, &err)));
             mem_free(copy);
         }
-        mem_free((char *)whole.data);
+        mem_free((char *)bytes.data);
     }
 }
 
@@ -155,7 +159,7 @@ static void a_trace_token_changes_nothing(void **state)
     assert_true(is_of(control.to, SELF));
     decode_sample(16);
     assert_true(term_is_atom(control.to, "llm_router"));
-    assert_true(term_tuple_of(term_first(control.payload), 3, &element));
+    assert_true(term_tuple_of(term_from_raw(control.payload), 3, &element));
     assert_true(term_is_atom(element, "$gen_call"));
     decode_sample(30);
     assert_int_equal(term_kind(control.reference), TERM_REFERENCE);
@@ -244,19 +248,16 @@ static void unknown_and_idle_operations_are_ignored(void **state)
 static void what_is_no_control_message_is_refused(void **state)
 {
     const char *const hexes[] = {
-        "",         "83",
-        "826800",   "8368",
-        "836800",   "8361",
-        "836a",     "837701",
-        "830000",   "8368017703666f6f",
-        "83680146", "836c0000000161016a",
+        "",     "68",   "6800",           "61",     "6a",
+        "7701", "0000", "68017703666f6f", "680146", "6c0000000161016a",
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof(hexes) / sizeof(hexes[0]); i++) {
         struct slice bytes = dist_bytes(hexes[i]);
 
-        assert_false(control_decode(bytes, &LIMITS, &control, &err));
+        assert_false(
+            control_decode(bytes, FRAME_PASS_THROUGH, &LIMITS, &control, &err));
         mem_free((char *)bytes.data);
     }
 }
@@ -313,6 +314,21 @@ static void a_payload_must_be_there_just_when_the_form_has_one(void **state)
     put(&pid);
     buf_append(&out, "\x82\x6a", 2); /* of another version */
     assert_false(decode());
+}
+
+static void a_headed_payload_has_no_version(void **state)
+{
+    (void)state;
+    begin(3, 22);
+    put(&pid);
+    put(&pid);
+    control_put_payload(&out, CONTROL_FLAG_FRAGMENTS);
+    term_put_atom(&out, "x");
+    assert_true(
+        control_decode(buf_slice(&out), FRAME_HEADED, &LIMITS, &control, &err));
+    assert_true(term_check(control.payload, &LIMITS, &err));
+    assert_true(term_is_atom(term_from_raw(control.payload), "x"));
+    assert_false(decode()); /* in a frame that passes through */
 }
 
 static void alternate_sends_of_otp_28_say_what_they_are_by_flags(void **state)
@@ -379,11 +395,11 @@ static void what_is_written_can_be_read(void **state)
     buf_clear(&out);
     control_put_spawn_reply(&out, r, a, SPAWN_MONITORED, a);
     assert_true(decode());
-    assert_int_equal((unsigned char)out.data[4], 31);
+    assert_int_equal((unsigned char)out.data[3], 31);
     buf_clear(&out);
     control_put_unlink_ack(&out, slice_make("\x61\x07", 2), a, a);
     assert_true(decode());
-    assert_int_equal((unsigned char)out.data[4], 36);
+    assert_int_equal((unsigned char)out.data[3], 36);
 }
 
 /* The operation, and that the reason is where the peer looks for it. */
@@ -393,7 +409,7 @@ static void assert_exit(int operation, enum control_kind kind)
 
     term_put_atom(&out, "noproc");
     assert_true(decode());
-    assert_int_equal((unsigned char)out.data[4], operation);
+    assert_int_equal((unsigned char)out.data[3], operation);
     assert_int_equal(control.kind, kind);
     assert_true(control_reason(&control, &LIMITS, &reason));
     assert_true(term_is_atom(reason, "noproc"));
@@ -432,7 +448,7 @@ static void alias_sends_are_written_as_the_peer_can_read_them(void **state)
                                buf_slice(&reference));
         put_payload("x");
         assert_true(decode());
-        assert_int_equal((unsigned char)out.data[4], rows[i].operation);
+        assert_int_equal((unsigned char)out.data[3], rows[i].operation);
         assert_int_equal(control.kind, CONTROL_SEND_ALIAS);
         assert_true(slice_equal(term_raw(control.to), buf_slice(&reference)));
     }
@@ -454,6 +470,7 @@ int main(void)
         TEST(what_is_no_control_message_is_refused),
         TEST(a_known_operation_with_wrong_fields_is_refused),
         TEST(a_payload_must_be_there_just_when_the_form_has_one),
+        TEST(a_headed_payload_has_no_version),
         TEST(alternate_sends_of_otp_28_say_what_they_are_by_flags),
         TEST(what_is_written_can_be_read),
         TEST(exits_are_written_as_the_peer_can_read_them),

@@ -7,19 +7,22 @@ static const struct identity SELF = {SLICE_LITERAL("llm_router@localhost"),
                                      0x6b02eb26};
 static const struct identity PEER = {SLICE_LITERAL("rec@localhost"),
                                      0x6b02eb28};
-static const struct slice COOKIE = SLICE_LITERAL("ck");
+static const struct handshake_self SELF_SIDE = {&SELF, SLICE_LITERAL("ck"), 2};
+static const struct handshake_self PEER_SIDE = {&PEER, SLICE_LITERAL("ck"), 2};
+static const struct handshake_self OTHER_SIDE = {&SELF, SLICE_LITERAL("other"),
+                                                 2};
 
-/* What a node of OTP 25.2.3 and ours (flags 0x2d075f5fbc) said, recorded. */
+/* What a node of OTP 25.2.3 and ours (flags 0x2d07df5fbc) said, recorded. */
 static const char OTP_NAME[] =
     "001c4e0000000d07df7fbd6b02eb28000d726563406c6f63616c686f7374";
 static const char OUR_STATUS_AND_CHALLENGE[] =
     "0003736f6b"
-    "00274e0000002d075f5fbc322495d36b02eb26"
+    "00274e0000002d07df5fbc322495d36b02eb26"
     "00146c6c6d5f726f75746572406c6f63616c686f7374";
 static const char OTP_REPLY[] =
     "001572cbebc5588a48269c4b8df1545b1caee0744f0524";
 static const char OUR_ACK[] = "001161b226f84c205552d394394a7c50c69860";
-static const char OUR_NAME[] = "00234e0000002d075f5fbc6b02eb26"
+static const char OUR_NAME[] = "00234e0000002d07df5fbc6b02eb26"
                                "00146c6c6d5f726f75746572406c6f63616c686f7374";
 static const char OTP_STATUS_AND_CHALLENGE[] =
     "0003736f6b"
@@ -36,7 +39,7 @@ static int setup(void **state)
 {
     (void)state;
     buf_init(&out, 65536);
-    handshake_accept(&handshake, &SELF, COOKIE, 0x322495d3);
+    handshake_accept(&handshake, &SELF_SIDE, 0x322495d3);
     return 0;
 }
 
@@ -125,7 +128,7 @@ static void a_real_node_is_let_in(void **state)
 static void a_real_node_lets_us_in(void **state)
 {
     (void)state;
-    handshake_dial(&handshake, &SELF, COOKIE, 0xef1cbc2b, PEER.name, &out);
+    handshake_dial(&handshake, &SELF_SIDE, 0xef1cbc2b, PEER.name, &out);
     assert_written(OUR_NAME);
     assert_int_equal(feed_hex(OTP_STATUS_AND_CHALLENGE), HANDSHAKE_MORE);
     assert_written(OUR_REPLY);
@@ -163,7 +166,7 @@ static void both_roles_understand_each_other_byte_by_byte(void **state)
     buf_init(&b, 4096);
     buf_init(&unread_a, 4096);
     buf_init(&unread_b, 4096);
-    handshake_dial(&dialling, &PEER, COOKIE, 7, SELF.name, &a);
+    handshake_dial(&dialling, &PEER_SIDE, 7, SELF.name, &a);
     pass(&a, &handshake, &b, &unread_b);                 /* name */
     assert_int_equal(pass(&b, &dialling, &a, &unread_a), /* alive */
                      HANDSHAKE_MORE);
@@ -186,13 +189,13 @@ static void a_wrong_cookie_is_found_by_both(void **state)
     char ack[40];
 
     (void)state;
-    handshake_accept(&handshake, &SELF, slice_of("other"), 0x322495d3);
+    handshake_accept(&handshake, &OTHER_SIDE, 0x322495d3);
     feed_hex(OTP_NAME);
     handshake_answer(&handshake, HANDSHAKE_OK, &out);
     assert_int_equal(feed_hex(OTP_REPLY), HANDSHAKE_FAILED);
     assert_non_null(strstr(err.message, "cookie"));
 
-    handshake_dial(&handshake, &SELF, COOKIE, 0xef1cbc2b, PEER.name, &out);
+    handshake_dial(&handshake, &SELF_SIDE, 0xef1cbc2b, PEER.name, &out);
     feed_hex(OTP_STATUS_AND_CHALLENGE);
     memcpy(ack, OTP_ACK, sizeof(OTP_ACK));
     ack[sizeof(OTP_ACK) - 2] ^= 1;
@@ -227,7 +230,7 @@ static void every_status_is_written(void **state)
                        rows[i].status == HANDSHAKE_OK_SIMULTANEOUS;
         size_t size = strlen(rows[i].packet);
 
-        handshake_accept(&handshake, &SELF, COOKIE, 1);
+        handshake_accept(&handshake, &SELF_SIDE, 1);
         feed_hex(OTP_NAME);
         buf_clear(&out);
         handshake_answer(&handshake, rows[i].status, &out);
@@ -255,7 +258,7 @@ static void every_status_is_understood(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        handshake_dial(&handshake, &SELF, COOKIE, 1, PEER.name, &out);
+        handshake_dial(&handshake, &SELF_SIDE, 1, PEER.name, &out);
         buf_clear(&out);
         assert_int_equal(feed_text(rows[i].packet), rows[i].step);
     }
@@ -264,7 +267,7 @@ static void every_status_is_understood(void **state)
 static void who_is_told_alive_insists(void **state)
 {
     (void)state;
-    handshake_dial(&handshake, &SELF, COOKIE, 1, PEER.name, &out);
+    handshake_dial(&handshake, &SELF_SIDE, 1, PEER.name, &out);
     buf_clear(&out);
     feed_text("salive");
     assert_slice(slice_make(out.data + 2, out.size - 2), "strue");
@@ -299,7 +302,7 @@ static void each_mandatory_flag_is_demanded(void **state)
         uint64_t flag = UINT64_C(1) << bit;
         bool mandatory = HANDSHAKE_FLAGS_REQUIRED & flag;
 
-        handshake_accept(&handshake, &SELF, COOKIE, 1);
+        handshake_accept(&handshake, &SELF_SIDE, 1);
         assert_int_equal(
             feed_name('N', HANDSHAKE_FLAGS_REQUIRED & ~flag, "a@b"),
             mandatory ? HANDSHAKE_FAILED : HANDSHAKE_ASKED);
@@ -316,7 +319,7 @@ static void the_digest_of_otp_25_stands_for_its_mandatory_flags(void **state)
     (void)state;
     assert_int_equal(feed_name('N', digest | unlink_id | v4_nc, "a@b"),
                      HANDSHAKE_ASKED);
-    handshake_accept(&handshake, &SELF, COOKIE, 1);
+    handshake_accept(&handshake, &SELF_SIDE, 1);
     assert_int_equal(feed_name('N', digest, "a@b"), HANDSHAKE_FAILED);
 }
 
@@ -341,7 +344,7 @@ static void only_node_names_are_names(void **state)
     long_name[sizeof(long_name) - 1] = '\0';
     long_name[100] = '@';
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        handshake_accept(&handshake, &SELF, COOKIE, 1);
+        handshake_accept(&handshake, &SELF_SIDE, 1);
         assert_int_equal(feed_name('N', HANDSHAKE_FLAGS, bad[i]),
                          HANDSHAKE_FAILED);
         assert_not_allowed("not a node name");
@@ -349,7 +352,7 @@ static void only_node_names_are_names(void **state)
     }
     long_name[HANDSHAKE_NAME_MAX] = '\0';
     assert_true(handshake_name_ok(slice_of(long_name)));
-    handshake_accept(&handshake, &SELF, COOKIE, 1);
+    handshake_accept(&handshake, &SELF_SIDE, 1);
     assert_int_equal(feed_name('N', HANDSHAKE_FLAGS, long_name),
                      HANDSHAKE_ASKED);
 }
@@ -357,8 +360,7 @@ static void only_node_names_are_names(void **state)
 static void another_node_than_was_dialled_is_refused(void **state)
 {
     (void)state;
-    handshake_dial(&handshake, &SELF, COOKIE, 1, slice_of("res@localhost"),
-                   &out);
+    handshake_dial(&handshake, &SELF_SIDE, 1, slice_of("res@localhost"), &out);
     assert_int_equal(feed_hex(OTP_STATUS_AND_CHALLENGE), HANDSHAKE_FAILED);
     assert_non_null(strstr(err.message, "another name"));
 }
@@ -370,7 +372,7 @@ static void a_dialled_node_without_mandatory_flags_is_refused(void **state)
     (void)state;
     memcpy(challenge, OTP_STATUS_AND_CHALLENGE, sizeof(challenge));
     challenge[23] = '8'; /* 0x8_07df7fbd: without V4_NC */
-    handshake_dial(&handshake, &SELF, COOKIE, 1, PEER.name, &out);
+    handshake_dial(&handshake, &SELF_SIDE, 1, PEER.name, &out);
     assert_int_equal(feed_hex(challenge), HANDSHAKE_FAILED);
     assert_non_null(strstr(err.message, "flags"));
 }
@@ -388,7 +390,7 @@ static void garbage_is_refused_at_once(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        handshake_accept(&handshake, &SELF, COOKIE, 1);
+        handshake_accept(&handshake, &SELF_SIDE, 1);
         assert_int_equal(feed(rows[i].bytes, rows[i].size), HANDSHAKE_FAILED);
         assert_int_equal(out.size, 0);
     }

@@ -236,7 +236,7 @@ static void send_frame(struct test_peer *peer, size_t start_of_frame)
 
 static void monitor(struct test_peer *peer, const char *name, uint64_t number)
 {
-    size_t begin = frame_begin(&peer->out);
+    size_t begin = frame_begin(&peer->out, FRAME_HEADED);
     struct slice pid = own_pid(peer);
     struct buf atom;
 
@@ -250,7 +250,7 @@ static void monitor(struct test_peer *peer, const char *name, uint64_t number)
 
 static void demonitor(struct test_peer *peer, uint64_t number)
 {
-    size_t begin = frame_begin(&peer->out);
+    size_t begin = frame_begin(&peer->out, FRAME_HEADED);
     struct slice pid = own_pid(peer);
 
     control_put_demonitor(&peer->out, pid, pid, own_reference(peer, number));
@@ -261,11 +261,10 @@ static void demonitor(struct test_peer *peer, uint64_t number)
 static size_t begin_gen_call(struct test_peer *peer, const char *name,
                              uint64_t number)
 {
-    size_t begin = frame_begin(&peer->out);
+    size_t begin = frame_begin(&peer->out, FRAME_HEADED);
     struct slice pid = own_pid(peer);
 
     control_put_send_name(&peer->out, pid, name);
-    term_put_version(&peer->out);
     term_put_tuple(&peer->out, 3);
     term_put_atom(&peer->out, "$gen_call");
     term_put_tuple(&peer->out, 2);
@@ -282,11 +281,10 @@ static void spawn(struct test_peer *peer, uint64_t number, const char *module,
                   const char *function, size_t arity,
                   const struct buf *arguments)
 {
-    size_t begin = frame_begin(&peer->out);
+    size_t begin = frame_begin(&peer->out, FRAME_HEADED);
     struct slice pid = own_pid(peer), id = own_reference(peer, number);
     struct buf *out = &peer->out;
 
-    term_put_version(out);
     term_put_tuple(out, 6);
     term_put_integer(out, 29);
     term_put_raw(out, id);
@@ -299,7 +297,6 @@ static void spawn(struct test_peer *peer, uint64_t number, const char *module,
     term_put_list(out, 1);
     term_put_atom(out, "monitor");
     term_put_nil(out);
-    term_put_version(out);
     term_put_list(out, 4);
     term_put_raw(out, id);
     term_put_atom(out, module);
@@ -332,7 +329,7 @@ static void send_bytes(struct test_peer *peer, const void *bytes, size_t size)
 
 static void assert_atom_reason(const struct control *control, const char *atom)
 {
-    assert_true(term_is_atom(term_first(control->payload), atom));
+    assert_true(term_is_atom(term_from_raw(control->payload), atom));
 }
 
 static bool is_reference(struct term term, struct slice expected)
@@ -491,10 +488,10 @@ static void garbage_instead_of_a_handshake_closes(void **state)
 
 static void a_malformed_frame_closes_that_peer_only(void **state)
 {
-    const char *const bad[] = {"\xff\xff\xff\xff", "\0\0\0\5\x83xxxx",
-                               "\0\0\0\4p\x83h\0", "\0\0\0\4p\x82j\0",
-                               "\0\0\0\2p\x83"};
-    const size_t sizes[] = {4, 9, 8, 8, 6};
+    const char *const bad[] = {"\xff\xff\xff\xff", "\0\0\0\4p\x83h\0",
+                               "\0\0\0\4\203Dh\0", "\0\0\0\5\203D\1h\0",
+                               "\0\0\0\2\203D"};
+    const size_t sizes[] = {4, 8, 8, 9, 6};
     struct test_peer good, peer;
 
     (void)state;
@@ -520,7 +517,7 @@ static void a_silent_peer_is_closed_and_an_idle_one_gets_ticks(void **state)
     start_ready();
     peer_connect(&peer, "a@127.0.0.1", "router");
     await_close(&peer);
-    assert_true(peer.in.size >= 2 * FRAME_HEADER_SIZE);
+    assert_true(peer.in.size >= 2 * FRAME_LENGTH_SIZE);
     for (size_t i = 0; i < peer.in.size; i++)
         assert_int_equal(peer.in.data[i], 0);
     peer_close(&peer);
@@ -537,7 +534,7 @@ static void a_tick_is_answered(void **state)
     send_bytes(&peer, "\0\0\0\0", 4);
     turn_for(50);
     peer_read(&peer);
-    assert_int_equal(peer.in.size, FRAME_HEADER_SIZE);
+    assert_int_equal(peer.in.size, FRAME_LENGTH_SIZE);
     peer_close(&peer);
 }
 
@@ -554,10 +551,10 @@ static void a_peer_that_does_not_read_is_closed_at_the_limit(void **state)
     peer_connect(&peer, "a@127.0.0.1", "router");
     turn_until(is_peer_up);
     buf_init(&payload, SIZE_MAX);
-    term_put_version(&payload);
     term_put_binary(&payload, slice_make(text, 1 << 20));
     for (; sent && count < 100; count++) {
-        sent = node_send(node, own_pid(&peer), buf_slice(&payload));
+        sent = node_send(node, own_pid(&peer), buf_slice(&payload),
+                         slice_of(NULL));
         uv_run(&loop.uv, UV_RUN_NOWAIT);
     }
     assert_in_range(count, 8, 30); /* the queue, and the sockets' buffers */
@@ -587,7 +584,7 @@ static void a_ping_is_answered_yes(void **state)
     peer_receive(&peer, &control);
     assert_int_equal(control.kind, CONTROL_SEND_ALIAS);
     assert_true(is_reference(control.to, buf_slice(&reference)));
-    assert_true(term_tuple_of(term_first(control.payload), 2, &element));
+    assert_true(term_tuple_of(term_from_raw(control.payload), 2, &element));
     assert_true(term_is_atom(term_next(element), "yes"));
     peer_close(&peer);
 }
@@ -661,16 +658,14 @@ static void links_to_nobody_break_and_unlinks_are_acknowledged(void **state)
     start_ready();
     peer_connect(&peer, "a@127.0.0.1", "router");
     pid = own_pid(&peer);
-    begin = frame_begin(&peer.out);
-    term_put_version(&peer.out);
+    begin = frame_begin(&peer.out, FRAME_HEADED);
     term_put_tuple(&peer.out, 4);
     term_put_integer(&peer.out, 35);
     term_put_integer(&peer.out, 42);
     term_put_raw(&peer.out, pid);
     term_put_raw(&peer.out, node_service_pid(node));
     assert_true(frame_end(&peer.out, begin));
-    begin = frame_begin(&peer.out);
-    term_put_version(&peer.out);
+    begin = frame_begin(&peer.out, FRAME_HEADED);
     term_put_tuple(&peer.out, 3);
     term_put_integer(&peer.out, 1);
     term_put_raw(&peer.out, pid);
@@ -746,10 +741,10 @@ static void a_refused_message_that_is_no_call_has_nobody_to_tell(void **state)
         const char *payload;
         size_t size;
     } rows[] = {
-        {"\x83l\x7f\xff\xff\xff", 6},
-        {"\x83h\3w\11$gen_call", 13},
-        {"\x83h\3w\11$gen_callh\2w\1ajl\x7f\xff\xff\xff", 24},
-        {"\x83h\3l", 4},
+        {"l\x7f\xff\xff\xff", 5},
+        {"h\3w\11$gen_call", 12},
+        {"h\3w\11$gen_callh\2w\1ajl\x7f\xff\xff\xff", 23},
+        {"h\3l", 3},
     };
     struct test_peer peer;
 
@@ -757,7 +752,7 @@ static void a_refused_message_that_is_no_call_has_nobody_to_tell(void **state)
     start_ready();
     peer_connect(&peer, "a@127.0.0.1", "router");
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        size_t begin = frame_begin(&peer.out);
+        size_t begin = frame_begin(&peer.out, FRAME_HEADED);
 
         seen.refused = 0;
         control_put_send(&peer.out, node_service_pid(node));
@@ -788,7 +783,7 @@ static struct term receive_result(struct test_peer *peer, const char *kind,
     peer_receive(peer, &control);
     assert_int_equal(control.kind, CONTROL_MONITOR_EXIT);
     assert_true(is_reference(control.reference, buf_slice(&reference)));
-    assert_true(term_tuple_of(term_first(control.payload), arity, &element));
+    assert_true(term_tuple_of(term_from_raw(control.payload), arity, &element));
     assert_true(is_reference(element, buf_slice(&reference)));
     element = term_next(element);
     assert_true(term_is_atom(element, kind));
@@ -874,8 +869,7 @@ static void improper_arguments_are_a_bad_argument(void **state)
     (void)state;
     start_ready();
     peer_connect(&peer, "a@127.0.0.1", "router");
-    begin = frame_begin(out);
-    term_put_version(out);
+    begin = frame_begin(out, FRAME_HEADED);
     term_put_tuple(out, 6);
     term_put_integer(out, 29);
     term_put_raw(out, own_reference(&peer, 3));
@@ -883,7 +877,6 @@ static void improper_arguments_are_a_bad_argument(void **state)
     term_put_raw(out, own_pid(&peer));
     buf_append(out, "h\3w\4erpcw\14execute_calla\4", 24);
     buf_append(out, "l\0\0\0\1w\7monitorj", 15);
-    term_put_version(out);
     term_put_list(out, 4);
     term_put_raw(out, own_reference(&peer, 3));
     buf_append(out, "w\1mw\1fl\0\0\0\1a\1a\2j", 16); /* [1 | 2] */
@@ -914,14 +907,12 @@ static void a_call_whose_monitor_goes_is_abandoned(void **state)
 static void send_exit(struct test_peer *peer, struct slice to,
                       const char *reason)
 {
-    size_t begin = frame_begin(&peer->out);
+    size_t begin = frame_begin(&peer->out, FRAME_HEADED);
 
-    term_put_version(&peer->out);
     term_put_tuple(&peer->out, 3);
     term_put_integer(&peer->out, 26);
     term_put_raw(&peer->out, own_pid(peer));
     term_put_raw(&peer->out, to);
-    term_put_version(&peer->out);
     term_put_atom(&peer->out, reason);
     send_frame(peer, begin);
 }
@@ -1015,7 +1006,7 @@ static void a_call_of_rex_is_answered_and_abandoned_likewise(void **state)
             break;
         peer_receive(&peer, &control);
         assert_int_equal(control.kind, CONTROL_SEND_ALIAS);
-        assert_true(term_tuple_of(term_first(control.payload), 2, &element));
+        assert_true(term_tuple_of(term_from_raw(control.payload), 2, &element));
         assert_true(term_is_atom(term_next(element), "foo"));
         demonitor(&peer, 6);
     }
@@ -1061,7 +1052,7 @@ static void only_the_watched_node_can_say_that_a_process_is_down(void **state)
     assert_int_equal(control.kind, CONTROL_MONITOR);
     for (int i = 0; i < 2; i++) {
         struct test_peer *peer = i == 0 ? &liar : &watched;
-        size_t begin = frame_begin(&peer->out);
+        size_t begin = frame_begin(&peer->out, FRAME_HEADED);
 
         assert_int_equal(seen.downs, 0);
         control_put_monitor_exit(&peer->out, CONTROL_FLAG_EXIT_PAYLOAD,
@@ -1098,7 +1089,7 @@ static void call_while_dialled(const char *name, const char *node_name,
     start_ready();
     turn_for(50);
     peer_dial(&peer, node_name, "router");
-    handshake_dial(&peer.handshake, &peer.self, slice_of("cookie"), 4711,
+    handshake_dial(&peer.handshake, &peer.side, 4711,
                    slice_of("router@127.0.0.1"), &peer.out);
     peer_write(&peer);
     turn_for(50);
@@ -1139,14 +1130,16 @@ static void start_other(void)
 
 static void a_message_to_a_node_that_is_not_connected_dials_it(void **state)
 {
-    static const struct slice hello = SLICE_LITERAL("\x83w\5hello");
+    static const struct slice hello = SLICE_LITERAL("w\5hello");
     uint64_t watch;
 
     (void)state;
     start_ready();
     start_other();
-    assert_true(node_send(node, node_service_pid(other), hello));
-    assert_true(node_send(node, node_service_pid(other), hello));
+    assert_true(
+        node_send(node, node_service_pid(other), hello, slice_of(NULL)));
+    assert_true(
+        node_send(node, node_service_pid(other), hello, slice_of(NULL)));
     turn_until(is_messaged);
     turn_for(20);
     assert_int_equal(seen.messages, 2);
@@ -1163,20 +1156,21 @@ static void a_message_to_a_node_that_is_not_connected_dials_it(void **state)
 
 static void a_message_that_cannot_arrive_is_dropped(void **state)
 {
-    static const struct slice hello = SLICE_LITERAL("\x83w\5hello");
+    static const struct slice hello = SLICE_LITERAL("w\5hello");
     struct buf pid;
 
     (void)state;
     start_ready();
     buf_init(&pid, SIZE_MAX);
     term_put_pid(&pid, slice_of("nobody@127.0.0.1"), 1, 0, 1);
-    assert_true(node_send(node, buf_slice(&pid), hello));
+    assert_true(node_send(node, buf_slice(&pid), hello, slice_of(NULL)));
     turn_for(100);
     assert_int_equal(node_stats(node).dropped_signals, 1);
     buf_clear(&pid);
     term_put_pid(&pid, slice_of("nowhere"), 1, 0, 1);
-    assert_false(node_send(node, buf_slice(&pid), hello));
-    assert_false(node_send(node, node_service_pid(node), hello));
+    assert_false(node_send(node, buf_slice(&pid), hello, slice_of(NULL)));
+    assert_false(
+        node_send(node, node_service_pid(node), hello, slice_of(NULL)));
     buf_release(&pid);
 }
 
@@ -1206,7 +1200,7 @@ static void a_peer_to_keep_is_dialled_again(void **state)
 static void connect_visible(struct test_peer *peer)
 {
     peer_dial(peer, "v@127.0.0.1", "router");
-    handshake_dial(&peer->handshake, &peer->self, slice_of("cookie"), 4711,
+    handshake_dial(&peer->handshake, &peer->side, 4711,
                    slice_of("router@127.0.0.1"), &peer->out);
     peer->out.data[10] |= HANDSHAKE_FLAG_PUBLISHED;
     peer_write(peer);
@@ -1214,34 +1208,95 @@ static void connect_visible(struct test_peer *peer)
     turn_until(peer_shook_hands);
 }
 
-/* Expects {call, global, Function, ...} and replies. */
-static void answer_global(struct test_peer *peer, const char *function,
-                          const char *atom, struct slice pid)
+/* {call, global, Function, [Name, ...], user} from {Pid, Ref} */
+struct question {
+    struct term from, function, name, pid;
+};
+
+static void receive_question(struct test_peer *peer, struct question *question)
 {
     struct control control;
     struct term element, request;
-    size_t begin;
+    struct term_list arguments;
 
     peer_receive(peer, &control);
     assert_int_equal(control.kind, CONTROL_SEND_NAME);
     assert_true(term_is_atom(control.to, "rex"));
-    assert_true(term_tuple_of(term_first(control.payload), 3, &element));
+    assert_true(term_tuple_of(term_from_raw(control.payload), 3, &element));
     assert_true(term_is_atom(element, "$gen_call"));
-    element = term_next(element);
-    assert_true(term_tuple_of(term_next(element), 5, &request));
-    assert_true(term_is_atom(term_next(request), "global"));
-    assert_true(term_is_atom(term_next(term_next(request)), function));
-    assert_true(term_tuple_of(element, 2, &element));
-    begin = frame_begin(&peer->out);
-    control_put_send(&peer->out, term_raw(element));
-    term_put_version(&peer->out);
+    question->from = term_next(element);
+    assert_true(term_tuple_of(term_next(question->from), 5, &request));
+    request = term_next(request);
+    assert_true(term_is_atom(request, "global"));
+    question->function = term_next(request);
+    assert_true(term_list(term_next(question->function), &arguments));
+    assert_true(term_list_next(&arguments, &question->name));
+    question->pid = question->name;
+    term_list_next(&arguments, &question->pid);
+}
+
+static void answer_question(struct test_peer *peer,
+                            const struct question *question, const char *atom,
+                            struct slice pid)
+{
+    size_t begin = frame_begin(&peer->out, FRAME_HEADED);
+    struct term to;
+
+    assert_true(term_tuple_of(question->from, 2, &to));
+    control_put_send(&peer->out, term_raw(to));
     term_put_tuple(&peer->out, 2);
-    term_put_raw(&peer->out, term_raw(term_next(element)));
+    term_put_raw(&peer->out, term_raw(term_next(to)));
     if (atom)
         term_put_atom(&peer->out, atom);
     else
         term_put_raw(&peer->out, pid);
     send_frame(peer, begin);
+}
+
+/* Expects Function for the first name; the second means a stranger here. */
+static void answer_global(struct test_peer *peer, const char *function,
+                          const char *atom, struct slice pid)
+{
+    struct question question;
+
+    receive_question(peer, &question);
+    while (term_kind(question.name) == TERM_TUPLE) {
+        answer_question(peer, &question, NULL, own_pid(peer));
+        receive_question(peer, &question);
+    }
+    assert_true(term_is_atom(question.function, function));
+    answer_question(peer, &question, atom, pid);
+}
+
+/* {llm_router, 'router@127.0.0.1'} for a pid that has no name yet, which is
+ * the service all the same. */
+static void the_service_has_a_second_name_and_pid(void **state)
+{
+    struct test_peer peer;
+    struct question question;
+    struct term element;
+    struct slice name;
+    size_t begin;
+
+    (void)state;
+    start_ready();
+    connect_visible(&peer);
+    do {
+        receive_question(&peer, &question);
+        answer_question(&peer, &question, "undefined", slice_of(NULL));
+    } while (!term_is_atom(question.function, "register_name") ||
+             term_kind(question.name) != TERM_TUPLE);
+    assert_true(term_tuple_of(question.name, 2, &element));
+    assert_true(term_is_atom(element, "llm_router"));
+    assert_true(term_atom(term_next(element), &name));
+    assert_slice(name, "router@127.0.0.1");
+    assert_false(is_reference(question.pid, node_service_pid(node)));
+    begin = frame_begin(&peer.out, FRAME_HEADED);
+    control_put_send(&peer.out, term_raw(question.pid));
+    term_put_atom(&peer.out, "hello");
+    send_frame(&peer, begin);
+    turn_until(is_messaged);
+    peer_close(&peer);
 }
 
 static void a_name_that_means_nobody_is_registered_and_given_up(void **state)
@@ -1322,11 +1377,11 @@ static bool wins(struct test_peer *peer, const char *name, const char *rival,
     peer_receive(peer, &control);
     loser_told = control.kind == CONTROL_SEND;
     if (loser_told) {
-        assert_true(term_tuple_of(term_first(control.payload), 2, &kept));
+        assert_true(term_tuple_of(term_from_raw(control.payload), 2, &kept));
         assert_true(term_is_atom(kept, "global_name_conflict"));
         peer_receive(peer, &control);
     }
-    assert_true(term_tuple_of(term_first(control.payload), 3, &kept));
+    assert_true(term_tuple_of(term_from_raw(control.payload), 3, &kept));
     ours = is_reference(term_next(term_next(kept)), node_service_pid(node));
     return ours;
 }
@@ -1363,7 +1418,7 @@ static void giving_up_a_name_nobody_answers_for_has_a_limit(void **state)
 
 static void closing_sends_what_is_queued_and_leaves_epmd(void **state)
 {
-    static const struct slice hello = SLICE_LITERAL("\x83w\5hello");
+    static const struct slice hello = SLICE_LITERAL("w\5hello");
     struct test_peer peer;
     struct control control;
 
@@ -1371,7 +1426,7 @@ static void closing_sends_what_is_queued_and_leaves_epmd(void **state)
     start_ready();
     peer_connect(&peer, "a@127.0.0.1", "router");
     turn_until(is_peer_up);
-    assert_true(node_send(node, own_pid(&peer), hello));
+    assert_true(node_send(node, own_pid(&peer), hello, slice_of(NULL)));
     node_close(node, 1000, on_done, NULL);
     turn_until(is_done);
     peer_receive(&peer, &control);
@@ -1441,6 +1496,7 @@ int main(void)
         TEST(a_message_that_cannot_arrive_is_dropped),
         TEST(a_peer_to_keep_is_dialled_again),
         TEST(a_name_that_means_nobody_is_registered_and_given_up),
+        TEST(the_service_has_a_second_name_and_pid),
         TEST(a_name_that_another_holds_is_not_fought),
         TEST(a_kill_takes_nothing_away_but_makes_ask),
         TEST(a_conflict_is_won_by_the_smaller_node_name),

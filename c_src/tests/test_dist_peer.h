@@ -216,6 +216,7 @@ static inline uint16_t epmd_port_of(const char *name)
 struct test_peer {
     int fd;
     struct identity self;
+    struct handshake_self side;
     struct handshake handshake;
     struct buf in, out;
     struct frame frame; /* the last one, in `in` */
@@ -259,6 +260,8 @@ static inline void peer_dial(struct test_peer *peer, const char *name,
     struct sockaddr_in address;
 
     *peer = (struct test_peer){.self = {slice_of(name), 77}};
+    peer->side =
+        (struct handshake_self){&peer->self, SLICE_LITERAL("cookie"), 2};
     buf_init(&peer->in, 256 << 20);
     buf_init(&peer->out, 256 << 20);
     uv_ip4_addr("127.0.0.1", epmd_port_of(node), &address);
@@ -293,8 +296,8 @@ static inline void peer_connect(struct test_peer *peer, const char *name,
 
     snprintf(full, sizeof(full), "%s@127.0.0.1", node);
     peer_dial(peer, name, node);
-    handshake_dial(&peer->handshake, &peer->self, slice_of("cookie"), 4711,
-                   slice_of(full), &peer->out);
+    handshake_dial(&peer->handshake, &peer->side, 4711, slice_of(full),
+                   &peer->out);
     peer_write(peer);
     waiting_peer = peer;
     turn_until(peer_shook_hands);
@@ -326,8 +329,8 @@ static inline bool peer_has_frame(void)
     struct error err;
 
     for (;;) {
-        enum frame_kind kind =
-            frame_next(buf_slice(&peer->in), 256 << 20, &peer->frame, &err);
+        enum frame_kind kind = frame_next(buf_slice(&peer->in), FRAME_HEADED,
+                                          256 << 20, &peer->frame, &err);
 
         assert_int_not_equal(kind, FRAME_MALFORMED);
         if (kind == FRAME_SIGNAL)
@@ -350,7 +353,8 @@ static inline void peer_receive(struct test_peer *peer, struct control *control)
     peer->frame.size = 0;
     waiting_peer = peer;
     turn_until(peer_has_frame);
-    assert_true(control_decode(peer->frame.body, &limits, control, &err));
+    assert_true(
+        control_decode(peer->frame.body, FRAME_HEADED, &limits, control, &err));
     assert_true(control->payload.size == 0 ||
                 term_check(control->payload, &limits, &err));
 }
@@ -358,7 +362,7 @@ static inline void peer_receive(struct test_peer *peer, struct control *control)
 /* Operation of the last signal: also of those that control_decode ignores. */
 static inline int peer_operation(const struct test_peer *peer)
 {
-    return (unsigned char)peer->frame.body.data[4];
+    return (unsigned char)peer->frame.body.data[3];
 }
 
 #endif

@@ -3,8 +3,8 @@
 #include <math.h>
 
 #include "llm_router/base/arena.h"
-#include "llm_router/term/check.h"
 #include "test_term_samples.h"
+#include "tests/external.h"
 #include "unit.h"
 
 static const struct term_limits LIMITS = {1 << 20, 64};
@@ -15,9 +15,9 @@ static struct term open_term(const char *hex, struct slice *bytes)
     struct error err;
 
     *bytes = bytes_of(hex);
-    if (!term_check(*bytes, &LIMITS, &err))
+    if (!external_check(*bytes, &LIMITS, &err))
         fail_msg("%s: %s", hex, err.message);
-    return term_first(*bytes);
+    return external_term(*bytes);
 }
 
 static void every_kind_is_recognised(void **state)

@@ -9,22 +9,26 @@
 -module(bed).
 
 -export([up/2, down/1, provider/1, router/1, node/1, caller/1, caller/2]).
--export([start_router/2, stop_router/1, kill_router/1]).
--export([start_caller/2, stop_caller/1, kill_caller/1]).
+-export([start_router/2, run_router/3, stop_router/1, kill_router/1]).
+-export([start_caller/2, start_caller/3, stop_caller/1, kill_caller/1]).
 -export([node_name/1, on/2, call/2, call/3, drain/0]).
 -export([renamed/1, must/1, elixir/3]).
 -export([eventually/1, eventually/2, limit_ms/1, now_ms/0, has_grown_less/3]).
+-export([footprint/1, is_as_before/2]).
 -export([start_epmd/0, stop_epmd/1, restart_epmd/2]).
 
 -define(EVENTUALLY_MS, 5000).
 -define(ON_MS, 60000).
+-define(GROWTH_KIB, 8192).
+-define(OP, {call_with_prompt, simple, <<"hi">>}).
 
 -type caller() :: #{peer := pid(), node := node()}.
 -export_type([caller/0]).
 
-%% Opts: callers (how many, default 1); handler (of the provider); env, args,
-%% wrapper, stderr and connect (of the router, see router:start/1; connect is
-%% all callers unless given); router => none to start none.
+%% Opts: callers (how many, default 1); caller (Opts of start_caller/3, for all
+%% of them); handler (of the provider); env, args, wrapper, stderr and connect
+%% (of the router, see router:start/1; connect is all callers unless given);
+%% router => none to start none.
 -spec up(list(), map()) -> list().
 up(Config, Opts) ->
     Epmd = start_epmd(),
@@ -33,7 +37,8 @@ up(Config, Opts) ->
     Bed = #{epmd => Epmd, cookie => Cookie, provider => Provider,
             dir => proplists:get_value(priv_dir, Config), opts => Opts,
             router_node => node_name(router)},
-    Callers = [start_caller(Cookie, node_name(caller))
+    Callers = [start_caller(Cookie, node_name(caller),
+                            maps:get(caller, Opts, #{}))
                || _ <- lists:seq(1, maps:get(callers, Opts, 1))],
     lists:foreach(fun(Caller) -> meet(Caller, hd(Callers)) end, Callers),
     Config1 = [{bed, Bed#{callers => Callers}} | Config],
@@ -79,23 +84,34 @@ renamed(Config) ->
 %% caller that it connects to.
 -spec start_router(list(), map()) -> list().
 start_router(Config, Opts) ->
-    #{callers := Callers, provider := Provider, opts := BedOpts} = Bed
+    #{callers := Callers, opts := BedOpts, router_node := Router} = Bed
         = bed(Config),
-    All = maps:merge(BedOpts, Opts),
-    Connect = maps:get(connect, All, [Node || #{node := Node} <- Callers]),
-    Env = [{"OPENAI_API_KEY", "sk-test-key"},
-           {"OPENAI_BASE_URL", binary_to_list(scripted_provider:url(Provider))}
-           | maps:get(env, All, [])],
-    Given = maps:merge(maps:with([cookie, dir], Bed),
-                       maps:with([args, wrapper, stderr], All)),
-    {ok, Router} = router:start(Given#{node => maps:get(router_node, Bed),
-                                       connect => Connect, env => Env}),
+    Connect = connect(Bed, maps:merge(BedOpts, Opts)),
+    Running = run_router(Config, Router, Opts),
     lists:foreach(
       fun(#{node := Node} = Caller) ->
               _ = lists:member(Node, Connect)
                   andalso eventually(fun() -> is_named(Caller) end)
       end, Callers),
-    lists:keystore(bed, 1, Config, {bed, Bed#{router => Router}}).
+    lists:keystore(bed, 1, Config, {bed, Bed#{router => Running}}).
+
+%% A router in the bed's cluster besides its own one: it is ready, and the
+%% test's to stop. Opts as for start_router/2.
+-spec run_router(list(), node(), map()) -> router:router().
+run_router(Config, Node, Opts) ->
+    #{provider := Provider, opts := BedOpts} = Bed = bed(Config),
+    All = maps:merge(BedOpts, Opts),
+    Env = [{"OPENAI_API_KEY", "sk-test-key"},
+           {"OPENAI_BASE_URL", binary_to_list(scripted_provider:url(Provider))}
+           | maps:get(env, All, [])],
+    Given = maps:merge(maps:with([cookie, dir], Bed),
+                       maps:with([args, wrapper, stderr], All)),
+    {ok, Router} = router:start(Given#{node => Node, env => Env,
+                                       connect => connect(Bed, All)}),
+    Router.
+
+connect(#{callers := Callers}, Opts) ->
+    maps:get(connect, Opts, [Node || #{node := Node} <- Callers]).
 
 is_named(Caller) ->
     on(Caller, fun() -> is_pid(global:whereis_name(llm_router)) end).
@@ -128,14 +144,21 @@ node_name(Kind) ->
 
 -spec start_caller(string(), node()) -> caller().
 start_caller(Cookie, Node) ->
+    start_caller(Cookie, Node, #{}).
+
+%% Opts: args and env, added to those of the node.
+-spec start_caller(string(), node(), map()) -> caller().
+start_caller(Cookie, Node, Opts) ->
     [Name, Host] = string:split(atom_to_list(Node), "@"),
     {ok, Peer, Node} =
         peer:start(#{name => list_to_atom(Name), connection => standard_io,
                      host => Host, longnames => lists:member($., Host),
                      wait_boot => 15000,
+                     env => maps:get(env, Opts, []),
                      args => ["-setcookie", Cookie,
                               "-pa", filename:dirname(code:which(?MODULE)),
-                              "-kernel", "logger_level", "emergency"]}),
+                              "-kernel", "logger_level", "emergency"
+                              | maps:get(args, Opts, [])]}),
     #{peer => Peer, node => Node}.
 
 -spec stop_caller(caller()) -> ok.
@@ -222,6 +245,42 @@ eventually(Fun, Start, Deadline) ->
         _ -> timer:sleep(10), eventually(Fun, Start, Deadline)
     end.
 
+
+%% --------------------------------------------------------- after a fault
+
+%% What the router uses, to be compared after a fault. The first calls open
+%% what stays open (some descriptors for each connection to a provider, and
+%% more memory), so they come before.
+-spec footprint(list()) -> #{fds := integer(), rss := pos_integer()}.
+footprint(Config) ->
+    [{ok, _} = call(Config, ?OP) || _ <- lists:seq(1, 20)],
+    #{fds => fds_in_use(Config), rss => router:rss_kib(router(Config))}.
+
+%% After a fault: a ping and a call are answered within a second each, and
+%% descriptors and memory are back.
+-spec is_as_before(list(), map()) -> ok.
+is_as_before(Config, #{fds := Fds, rss := Rss}) ->
+    Router = bed:node(Config),
+    pong = within_a_second(Config, fun() -> net_adm:ping(Router) end),
+    {ok, #{text := <<"You wrote: hi">>}} =
+        within_a_second(Config, fun() ->
+                                        gen_server:call({llm_router, Router},
+                                                        ?OP)
+                                end),
+    eventually(fun() -> fds_in_use(Config) =< Fds end, 10000),
+    has_grown_less(Config, ?GROWTH_KIB, Rss).
+
+within_a_second(Config, Fun) ->
+    {Us, Result} = on(caller(Config), fun() -> timer:tc(Fun) end),
+    case Us < limit_ms(1000) * 1000 of
+        true -> Result;
+        false -> error({slow, Us, Result})
+    end.
+
+%% Descriptors without the connections that are kept to the provider.
+fds_in_use(Config) ->
+    #{open := Kept} = scripted_provider:counters(provider(Config)),
+    router:fd_count(router(Config)) - Kept.
 %% A limit as this run has to keep it: LLM_ROUTER_TEST_SLOWNESS (a whole
 %% number, default 1) says how much slower a sanitized build may be.
 -spec limit_ms(pos_integer()) -> pos_integer().

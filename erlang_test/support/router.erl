@@ -16,7 +16,8 @@
 -behaviour(gen_server).
 
 -export([start/1, run/1, stop/1, kill/1, signal/2, await_exit/2]).
--export([node/1, os_pid/1, rss_kib/1, fd_count/1, stderr/1, project/0]).
+-export([node/1, os_pid/1, rss_kib/1, vm_kib/1, fd_count/1, cpu_ms/1]).
+-export([stderr/1, project/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(READY_MS, 20000).
@@ -93,7 +94,15 @@ os_pid(#{os_pid := OsPid}) -> OsPid.
 
 -spec rss_kib(router()) -> pos_integer().
 rss_kib(Router) ->
-    {match, [Kib]} = re:run(proc(Router, "status"), "VmRSS:\\s+([0-9]+) kB",
+    status_kib(Router, "VmRSS").
+
+%% The size of its address space.
+-spec vm_kib(router()) -> pos_integer().
+vm_kib(Router) ->
+    status_kib(Router, "VmSize").
+
+status_kib(Router, Name) ->
+    {match, [Kib]} = re:run(proc(Router, "status"), Name ++ ":\\s+([0-9]+) kB",
                             [{capture, [1], binary}]),
     binary_to_integer(Kib).
 
@@ -101,6 +110,14 @@ rss_kib(Router) ->
 fd_count(#{os_pid := OsPid}) ->
     {ok, Names} = file:list_dir(["/proc/", integer_to_list(OsPid), "/fd"]),
     length(Names).
+
+%% Processor time used so far (proc(5): fields 14 and 15, in 1/100 s).
+-spec cpu_ms(router()) -> non_neg_integer().
+cpu_ms(Router) ->
+    [_, Rest] = string:split(proc(Router, "stat"), ") ", trailing),
+    Fields = string:lexemes(Rest, " "),
+    10 * lists:sum([binary_to_integer(lists:nth(N - 2, Fields))
+                    || N <- [14, 15]]).
 
 %% All that it wrote to stderr so far.
 -spec stderr(router()) -> binary().

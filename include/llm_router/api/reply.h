@@ -43,9 +43,9 @@ void reply_put_pong(struct buf *out);
 void reply_put_selection(struct buf *out, const struct request *request,
                          struct slice model, struct slice provider);
 
-/* The whole message to send (with version byte): `value` is the result as
- * written above, wrapped as the form wants it. Not for REPLY_NONE/REPLY_RPC. */
-void reply_put_message(struct buf *out, const struct reply_address *reply,
-                       enum operation operation, struct slice value);
+/* What comes before the result, as written above, in the message to send. Not
+ * for REPLY_NONE/REPLY_RPC. */
+void reply_put_head(struct buf *out, const struct reply_address *reply,
+                    enum operation operation);
 
 #endif

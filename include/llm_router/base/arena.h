@@ -10,7 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#include "llm_router/base/slice.h"
+#include "llm_router/base/buf.h"
 
 struct arena_block;
 
@@ -39,6 +39,10 @@ void *arena_array(struct arena *arena, size_t count, size_t element_size);
 char *arena_bytes(struct arena *arena, size_t size);
 
 struct slice arena_copy(struct arena *arena, struct slice text);
+
+/* What the buffer holds, which is released: memory of 64 KiB and more is taken
+ * over, not copied. */
+struct slice arena_keep(struct arena *arena, struct buf *buf);
 
 /* NUL-terminated copy. */
 char *arena_text(struct arena *arena, struct slice text);

@@ -16,6 +16,7 @@
 #define ERROR_CODES(X)                                 \
     X(ERR_INVALID_REQUEST, "invalid_request", false)   \
     X(ERR_UNKNOWN_REQUEST, "unknown_request", false)   \
+    X(ERR_FORBIDDEN, "forbidden", false)               \
     X(ERR_TOO_LARGE, "too_large", false)               \
     X(ERR_NO_ROUTE, "no_route", false)                 \
     X(ERR_OVERLOADED, "overloaded", true)              \

@@ -13,7 +13,7 @@
 #include "llm_router/base/arena.h"
 #include "llm_router/base/error.h"
 
-enum { CONFIG_PROVIDERS_MAX = 16, CONFIG_LIST_MAX = 8, CONFIG_PEERS_MAX = 64 };
+enum { CONFIG_PROVIDERS_MAX = 16, CONFIG_LIST_MAX = 64, CONFIG_PEERS_MAX = 64 };
 
 struct config_list {
     struct slice items[CONFIG_LIST_MAX];
@@ -39,11 +39,14 @@ struct config {
     size_t peer_count;
     const char *file;        /* --config, or NULL */
     const char *cookie_file; /* --cookie-file, or NULL */
-    const char *priv_dir;    /* prompts, schemas, models.json */
+    bool tls_dist;           /* --tls-dist: then all three files are given */
+    const char *tls_cert, *tls_key, *tls_ca;
+    const char *priv_dir; /* prompts, schemas, models.json */
 
     struct config_provider providers[CONFIG_PROVIDERS_MAX];
     size_t provider_count;
     struct config_list simple, medium, complex; /* routes */
+    struct config_list may_call, may_admin;     /* patterns of core/allow.h */
 
     int64_t connect_timeout_ms;
     int64_t headers_timeout_ms;

@@ -7,29 +7,39 @@
 #include "llm_router/base/slice.h"
 #include "llm_router/json/value.h"
 
-/*        enum                 atom               calls a provider */
-#define OPERATIONS(X)                                \
-    X(OP_GENERATE_TASK, "generate_task", true)       \
-    X(OP_PARSE_PRD, "parse_prd", true)               \
-    X(OP_EXPAND_TASK, "expand_task", true)           \
-    X(OP_CALL, "call", true)                         \
-    X(OP_CALL_WITH_PROMPT, "call_with_prompt", true) \
-    X(OP_CALL_WITH_SYSTEM, "call_with_system", true) \
-    X(OP_SELECT_MODEL, "select_model", false)        \
-    X(OP_PING, "ping", false)                        \
-    X(OP_VERSION, "version", false)                  \
-    X(OP_HEALTH, "health", false)                    \
-    X(OP_STATS, "stats", false)                      \
-    X(OP_MODELS, "models", false)
+/* Who may call an operation is configured by its class. */
+enum operation_class {
+    CLASS_OPEN, /* everybody: monitoring always works */
+    CLASS_CALL,
+    CLASS_ADMIN,
+    CLASS_COUNT
+};
+
+/*    enum                 atom          class      calls a provider */
+#define OPERATIONS(X)                                            \
+    X(OP_GENERATE_TASK, "generate_task", CLASS_CALL, true)       \
+    X(OP_PARSE_PRD, "parse_prd", CLASS_CALL, true)               \
+    X(OP_EXPAND_TASK, "expand_task", CLASS_CALL, true)           \
+    X(OP_CALL, "call", CLASS_CALL, true)                         \
+    X(OP_CALL_WITH_PROMPT, "call_with_prompt", CLASS_CALL, true) \
+    X(OP_CALL_WITH_SYSTEM, "call_with_system", CLASS_CALL, true) \
+    X(OP_SELECT_MODEL, "select_model", CLASS_CALL, false)        \
+    X(OP_PING, "ping", CLASS_OPEN, false)                        \
+    X(OP_VERSION, "version", CLASS_OPEN, false)                  \
+    X(OP_HEALTH, "health", CLASS_OPEN, false)                    \
+    X(OP_STATS, "stats", CLASS_ADMIN, false)                     \
+    X(OP_MODELS, "models", CLASS_CALL, false)                    \
+    X(OP_DRAIN, "drain", CLASS_ADMIN, false)
 
 enum operation {
-#define X(op, atom, provider) op,
+#define X(op, atom, class, provider) op,
     OPERATIONS(X)
 #undef X
         OPERATION_COUNT
 };
 
 const char *operation_atom(enum operation operation);
+enum operation_class operation_class(enum operation operation);
 bool operation_calls_provider(enum operation operation);
 
 enum complexity {

@@ -3,14 +3,16 @@
  * Reads without end (a node that stops reading suspends the senders of its
  * peers), writes what a loop turn produced in one system call, ticks, and
  * closes itself on any fault of the peer. It knows frames, not signals: the
- * node gives meaning to them. All connections of a node share a
- * connection_group. */
+ * node gives meaning to them. Bytes pass through TLS where the node has
+ * certificates. All connections of a node share a connection_group. */
 #ifndef LLM_ROUTER_DIST_CONNECTION_H
 #define LLM_ROUTER_DIST_CONNECTION_H
 
-#include "llm_router/base/buf.h"
+#include "llm_router/dist/assembly.h"
 #include "llm_router/dist/handles.h"
 #include "llm_router/dist/handshake.h"
+#include "llm_router/dist/outbox.h"
+#include "llm_router/dist/tls.h"
 #include "llm_router/loop/loop.h"
 
 struct connection;
@@ -21,9 +23,15 @@ struct connection_events {
     /* Accepting, the peer said who it is. */
     enum handshake_status (*named)(void *context,
                                    struct connection *connection);
+    /* Dialling with TLS: nothing has come from the peer for a while. */
+    void (*silent)(void *context, struct connection *connection);
     void (*up)(void *context, struct connection *connection);
+    /* Control and payload, in the form of the connection's flags. */
     void (*frame)(void *context, struct connection *connection,
                   struct slice body);
+    /* The same, but of the payload only a beginning: it is not taken. */
+    void (*refused)(void *context, struct connection *connection,
+                    struct slice body, const struct error *why);
     /* Always the last; the connection is freed when it returns. */
     void (*closed)(void *context, struct connection *connection);
 };
@@ -33,8 +41,9 @@ struct connection_group {
     struct handles *handles;
     const struct connection_events *events;
     void *context;
-    const struct identity *self;
-    struct slice cookie;
+    struct handshake_self self;
+    struct tls_context *tls; /* NULL: plain */
+    uint64_t seed;           /* unpredictable */
     size_t max_frame_bytes;
     size_t max_queue_bytes;
     size_t max_handshakes;
@@ -43,8 +52,10 @@ struct connection_group {
 
     struct list half_open; /* accepted, in their handshake; oldest first */
     size_t half_open_count;
-    struct list others; /* dialled, or up */
-    char *scratch;      /* where reads land that begin with a frame */
+    struct list others;          /* dialled, or up */
+    char *scratch;               /* where reads land that begin with a frame */
+    struct buf opened, unsealed; /* what came out of, and goes into TLS */
+    struct assembly_room room;
     uint64_t frames_in, frames_out, bytes_in, bytes_out;
 };
 
@@ -75,11 +86,14 @@ struct connection {
     struct loop_task flush;
     struct loop_task resume; /* reading, in the next turn */
     uint64_t read_at_ms, written_at_ms;
-    struct buf in;      /* a frame that is not whole */
-    struct buf out;     /* to be written at the end of this turn */
-    struct buf writing; /* what a write request holds; empty: none */
-    size_t written;     /* of it, at once */
-    size_t frame_start; /* of the frame being written, in out */
+    struct tls *tls;        /* NULL: plain */
+    enum frame_form form;   /* while it is up */
+    struct buf in;          /* a frame that is not whole */
+    struct assembly pieces; /* messages that are not whole */
+    struct outbox outbox;   /* not yet inside TLS */
+    struct buf out;         /* to be written at the end of this turn */
+    struct buf writing;     /* what a write request holds; empty: none */
+    size_t written;         /* of it, at once */
 };
 
 void connection_group_init(struct connection_group *group);
@@ -98,10 +112,8 @@ struct connection *connection_dial(struct connection_group *group,
 struct buf *connection_send_begin(struct connection *connection);
 
 /* False: the queue is full, and the connection is closed for it. */
-bool connection_send_end(struct connection *connection);
-
-/* Whole frames made by frame_begin/frame_end elsewhere. */
-bool connection_send_frames(struct connection *connection, struct slice frames);
+bool connection_send_end(struct connection *connection,
+                         enum outbox_order order);
 
 /* True when nothing waits to be written. */
 bool connection_drained(const struct connection *connection);

@@ -7,7 +7,7 @@
 #ifndef LLM_ROUTER_DIST_CONTROL_H
 #define LLM_ROUTER_DIST_CONTROL_H
 
-#include "llm_router/base/buf.h"
+#include "llm_router/dist/frame.h"
 #include "llm_router/term/check.h"
 #include "llm_router/term/reader.h"
 
@@ -32,32 +32,41 @@ struct control {
     enum control_kind kind;
     struct term from, to, reference, id, function, options;
     struct term reason;   /* the old form of an exit has it inside */
-    struct slice payload; /* with its version byte; not checked */
+    struct slice payload; /* a term without version byte; not checked */
 };
 
-/* False: not a control message at all, or one of a known operation with wrong
- * fields; the connection is worth nothing then. The slices are the body's. */
-bool control_decode(struct slice body, const struct term_limits *limits,
-                    struct control *control, struct error *err);
+/* `body` and `form` are the frame's. False: not a control message at all, or
+ * one of a known operation with wrong fields; the connection is worth nothing
+ * then. The slices are the body's. */
+bool control_decode(struct slice body, enum frame_form form,
+                    const struct term_limits *limits, struct control *control,
+                    struct error *err);
 
 /* The reason of an exit signal, from inside or from the payload, which is
  * checked for it. False: malformed, or too deep. */
 bool control_reason(const struct control *control,
                     const struct term_limits *limits, struct term *reason);
 
-/* What the peer can read decides some forms. */
+/* Flags of the handshake: what both nodes can read decides some forms. */
 #define CONTROL_FLAG_EXIT_PAYLOAD ((uint64_t)1 << 22)
+#define CONTROL_FLAG_FRAGMENTS ((uint64_t)1 << 23)
 #define CONTROL_FLAG_ALTACT ((uint64_t)1 << 37)
 
-/* Pids and references are raw terms. Behind a send the caller writes the
- * message with its version byte. */
+/* The form of the frames between nodes with these flags. */
+enum frame_form control_form(uint64_t flags);
+
+/* Between control and payload: the payload's version byte, if it has one. */
+void control_put_payload(struct buf *out, uint64_t flags);
+
+/* Pids and references are raw terms. Behind a send come control_put_payload
+ * and the message. */
 void control_put_send(struct buf *out, struct slice to);
 void control_put_send_name(struct buf *out, struct slice from,
                            const char *name);
 void control_put_send_alias(struct buf *out, uint64_t flags, struct slice from,
                             struct slice alias);
 
-/* Behind an exit the caller writes the reason, without a version byte. */
+/* Behind an exit the caller writes the reason at once. */
 void control_put_exit(struct buf *out, uint64_t flags, struct slice from,
                       struct slice to);
 void control_put_monitor_exit(struct buf *out, uint64_t flags,

@@ -1,7 +1,7 @@
 /* The distribution handshake, version 6 (OTP 23 and later), both roles.
  *
- * Pure: bytes in, bytes out. Packets are `length:16 | tag | ...`
- * (kernel's dist_util.erl):
+ * Pure: bytes in, bytes out. Packets are `length:16 | tag | ...`,
+ * within TLS `length:32` (kernel's dist_util.erl, ssl's inet_tls_dist.erl):
  *
  *     dialling                      accepting
  *     N flags creation name    ->
@@ -28,10 +28,10 @@ enum {
 /* What we announce: extended references, monitors (by name too), fun tags, new
  * fun tags, extended pids, export tag, bit binaries, new floats, unicode io,
  * small atoms, UTF-8 atoms, maps, big creation, send-sender, big seq-trace
- * labels, exit payload, handshake 23, unlink ids, the 25 digest, spawn, V4_NC,
- * alias, and the alternate signals of OTP 28. Not: published (we are hidden),
- * the atom cache, fragments. */
-#define HANDSHAKE_FLAGS UINT64_C(0x2D075F5FBC)
+ * labels, exit payload, fragments, handshake 23, unlink ids, the 25 digest,
+ * spawn, V4_NC, alias, and the alternate signals of OTP 28. Not: published (we
+ * are hidden), the atom cache. */
+#define HANDSHAKE_FLAGS UINT64_C(0x2D07DF5FBC)
 
 /* What a peer must have: the mandatory set of OTP 26 and later. */
 #define HANDSHAKE_FLAGS_REQUIRED UINT64_C(0x403070F94)
@@ -64,24 +64,30 @@ enum handshake_state {
     HANDSHAKE_OVER,
 };
 
+/* What all handshakes of a node share. */
+struct handshake_self {
+    const struct identity *identity;
+    struct slice cookie;
+    size_t length_size; /* bytes of a packet's length: 2, or 4 within TLS */
+};
+
 struct handshake {
     enum handshake_state state;
-    const struct identity *self; /* lent */
-    struct slice cookie;         /* lent */
-    uint32_t challenge;          /* ours */
+    const struct handshake_self *self; /* lent */
+    uint32_t challenge;                /* ours */
     char peer[HANDSHAKE_NAME_MAX];
     size_t peer_size;
     uint64_t peer_flags;
 };
 
 /* `challenge` must be unpredictable: getrandom(2). */
-void handshake_accept(struct handshake *handshake, const struct identity *self,
-                      struct slice cookie, uint32_t challenge);
+void handshake_accept(struct handshake *handshake,
+                      const struct handshake_self *self, uint32_t challenge);
 
 /* Writes the first packet. `peer` passed handshake_name_ok. */
-void handshake_dial(struct handshake *handshake, const struct identity *self,
-                    struct slice cookie, uint32_t challenge, struct slice peer,
-                    struct buf *out);
+void handshake_dial(struct handshake *handshake,
+                    const struct handshake_self *self, uint32_t challenge,
+                    struct slice peer, struct buf *out);
 
 /* Takes at most one packet from the front of `input`; `*used` is 0 while it is
  * not whole. */

@@ -27,7 +27,8 @@ struct node_options {
     size_t name_count;
     const char *const *peers; /* --connect: kept connected, with backoff */
     size_t peer_count;
-    size_t max_frame_bytes;        /* 64 MiB */
+    struct tls_context *tls; /* NULL: the distribution is not within TLS */
+    size_t max_frame_bytes;  /* of a frame or a message in fragments; 64 MiB */
     size_t max_send_queue_bytes;   /* per connection; over it: closed. 64 MiB */
     uint64_t handshake_timeout_ms; /* 7000 */
     size_t max_handshakes;         /* 256 at once */
@@ -113,12 +114,14 @@ struct slice node_service_pid(const struct node *node);
 bool node_is_monitored(const struct node *node, uint64_t connection,
                        struct slice reference);
 
-/* `payload` is a whole term with its version byte; copied. False if the node
- * is not connected (node_send dials it and queues, unless it is not a node
+/* `head` and `rest` in a row are a term without version byte (what wraps a
+ * value, which is not copied for it, and the value). False if the node is not
+ * connected (node_send dials it and queues, unless it is not a node
  * name; false then means dropped) or its queue is full. */
-bool node_send(struct node *node, struct slice pid, struct slice payload);
+bool node_send(struct node *node, struct slice pid, struct slice head,
+               struct slice rest);
 bool node_send_alias(struct node *node, struct slice reference,
-                     struct slice payload);
+                     struct slice head, struct slice rest);
 
 /* Answers of rpc calls; `value` and `reason` are terms without version byte. A
  * call that is gone is a no-op. */

@@ -12,15 +12,15 @@ enum exit_code {
     EXIT_CANNOT_START = 3, /* name taken, no epmd */
 };
 
-/* Are the configured dialects and routes ones that this program has?
- * ERR_INVALID_REQUEST with the key as path. */
+/* Are the configured dialects ones that this program has, and can the
+ * certificates be used? ERR_INVALID_REQUEST with the key or file as path. */
 bool server_check(const struct config *config, struct error *err);
 
 /* Runs until a signal or a fatal start-up error; both structs are borrowed.
- * Prints `ready NODE` on stdout when it can be called. SIGTERM and SIGINT
- * drain: the global name is given up, calls in flight are answered within
- * timeouts.drain_ms, new ones get shutting_down; a second signal ends at
- * once. */
+ * Prints `ready NODE` on stdout when it can be called. SIGTERM, SIGINT and the
+ * operation `drain` drain: the global name is given up, calls in flight are
+ * answered within timeouts.drain_ms, new ones get shutting_down; a second
+ * signal ends at once. */
 enum exit_code server_run(const struct config *config,
                           const struct assets *assets);
 

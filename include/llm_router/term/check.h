@@ -17,14 +17,14 @@ struct term_limits {
     uint32_t max_depth; /* nesting of tuples, lists, maps and funs */
 };
 
-/* One term after the version byte 131, and nothing behind it.
+/* One term without a version byte, and nothing behind it.
  * ERR_INVALID_REQUEST (malformed, too deep) or ERR_TOO_LARGE. */
-bool term_check(struct slice external, const struct term_limits *limits,
+bool term_check(struct slice raw, const struct term_limits *limits,
                 struct error *err);
 
-/* The same, but more bytes may follow: `*used` is what the term took, with its
- * version byte (a distribution frame holds two terms in a row). */
-bool term_check_first(struct slice external, const struct term_limits *limits,
+/* The same, but more bytes may follow: `*used` is what the term took (a
+ * distribution frame holds two terms in a row). */
+bool term_check_first(struct slice raw, const struct term_limits *limits,
                       size_t *used, struct error *err);
 
 #endif

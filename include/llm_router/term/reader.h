@@ -36,10 +36,7 @@ enum term_kind {
     TERM_FUN,
 };
 
-/* The first term of `checked`, which begins with the version byte 131. */
-struct term term_first(struct slice checked);
-
-/* The first term of bytes without a version byte (e.g. from term_raw). */
+/* The first term of checked bytes, without a version byte. */
 struct term term_from_raw(struct slice raw);
 
 enum term_kind term_kind(struct term term);

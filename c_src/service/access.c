@@ -1,0 +1,100 @@
+#include "llm_router/base/log.h"
+#include "llm_router/base/mem.h"
+#include "llm_router/core/allow.h"
+#include "service/service_internal.h"
+
+enum { LOG_PAUSE_MS = 60000 }; /* between lines about one node and class */
+
+/* The key of the list that a class is configured by. */
+static const char *const keys[CLASS_COUNT] = {
+    [CLASS_OPEN] = "",
+    [CLASS_CALL] = "allow.call",
+    [CLASS_ADMIN] = "allow.admin",
+};
+
+struct caller {
+    uint64_t connection;
+    struct slice node; /* behind the struct */
+    struct right {
+        bool given;
+        uint64_t refused; /* calls since the last line in the log */
+        uint64_t quiet_until_ms;
+    } rights[CLASS_COUNT];
+};
+
+static bool is_listed(const struct config_list *list, struct slice node)
+{
+    return allow_matches(list->items, list->count, node);
+}
+
+void access_peer_up(struct service *service, uint64_t connection,
+                    struct slice peer)
+{
+    const struct config *config = service->config;
+    struct caller *caller = mem_alloc(sizeof(*caller) + peer.size);
+
+    caller->connection = connection;
+    memcpy(caller + 1, peer.data, peer.size);
+    caller->node = slice_make(caller + 1, peer.size);
+    caller->rights[CLASS_OPEN].given = true;
+    caller->rights[CLASS_CALL].given = is_listed(&config->may_call, peer);
+    caller->rights[CLASS_ADMIN].given = is_listed(&config->may_admin, peer);
+    map_put(&service->callers, MAP_KEY(caller->connection), caller);
+}
+
+void access_peer_down(struct service *service, uint64_t connection)
+{
+    mem_free(map_remove(&service->callers, MAP_KEY(connection)));
+}
+
+/* A flood of refused calls must not become a flood of lines. */
+static void log_refused(const struct service *service,
+                        const struct caller *caller, struct right *right,
+                        const char *key)
+{
+    uint64_t now = loop_now_ms(&service->loop);
+
+    right->refused++;
+    if (now < right->quiet_until_ms)
+        return;
+    log_line(LOG_WARN, "access", "node=%.*s may not call (%s), refused=%llu",
+             SLICE_ARG(caller->node), key, (unsigned long long)right->refused);
+    right->refused = 0;
+    right->quiet_until_ms = now + LOG_PAUSE_MS;
+}
+
+bool access_check(struct service *service, uint64_t connection,
+                  enum operation_class class, struct error *err)
+{
+    struct caller *caller = map_find(&service->callers, MAP_KEY(connection));
+    struct right *right;
+
+    if (!caller)
+        return error_set(err, ERR_FORBIDDEN, "the calling node is gone");
+    right = &caller->rights[class];
+    if (right->given)
+        return true;
+    log_refused(service, caller, right, keys[class]);
+    return error_set(err, ERR_FORBIDDEN, "node %.*s may not call (%s)",
+                     SLICE_ARG(caller->node), keys[class]);
+}
+
+struct slice access_node(const struct service *service, uint64_t connection)
+{
+    const struct caller *caller =
+        map_find(&service->callers, MAP_KEY(connection));
+
+    return caller ? caller->node : slice_of(NULL);
+}
+
+static void free_caller(void *value, void *context)
+{
+    (void)context;
+    mem_free(value);
+}
+
+void access_release(struct service *service)
+{
+    map_each(&service->callers, free_caller, NULL);
+    map_release(&service->callers);
+}
