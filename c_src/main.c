@@ -1,5 +1,7 @@
 /* Command line, boot order, exit code. */
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "llm_router/base/log.h"
 #include "llm_router/config/assets.h"
@@ -48,6 +50,18 @@ static int run(struct config *config, enum command command)
     return (int)server_run(config, &assets);
 }
 
+/* A standard descriptor that is closed would be given to the first socket,
+ * which then gets the log or the line that says "ready". */
+static bool open_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd >= 0 && close(fd) == 0;
+}
+
 int main(int argc, char **argv)
 {
     struct config config;
@@ -55,6 +69,8 @@ int main(int argc, char **argv)
     struct error err;
     int status;
 
+    if (!open_standard_descriptors())
+        return EXIT_CANNOT_START;
     config_init(&config);
     if (!config_parse_arguments(&config, argc, (const char *const *)argv,
                                 &command, &err)) {

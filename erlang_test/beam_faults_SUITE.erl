@@ -23,6 +23,7 @@ all() ->
      missing_mandatory_flags_are_refused,
      odd_node_names_are_refused,
      a_flood_of_handshakes_leaves_room_for_others,
+     challenges_cannot_be_foreseen,
      a_second_connection_of_the_same_node_replaces_the_first,
      %% frames
      a_frame_over_the_limit_is_closed_before_it_is_read,
@@ -35,10 +36,12 @@ all() ->
      deep_nesting_is_an_error_reply,
      every_kind_of_term_is_answered,
      odd_atoms_are_answered,
+     no_atom_is_made_of_what_a_provider_wrote,
      %% signals
      unknown_control_messages_keep_the_connection,
      both_forms_of_a_signal_are_understood,
      traced_signals_are_understood,
+     a_node_that_traces_is_served,
      unlink_is_acknowledged,
      signals_for_nobody_are_dropped,
      odd_spawn_requests_are_answered,
@@ -47,45 +50,27 @@ all() ->
      a_peer_that_never_reads_is_closed,
      a_peer_that_resets_while_it_is_answered_is_forgotten].
 
-%% The first calls open what stays open: some descriptors for each connection
-%% to a provider, and more memory.
 init_per_suite(Config) ->
-    Up = bed:up(Config,
-                #{env => [{"LLM_ROUTER_NODE_TICK_TIME_MS", "4000"},
-                          {"LLM_ROUTER_LIMITS_SEND_QUEUE_BYTES", "4194304"},
-                          {"LLM_ROUTER_LIMITS_HANDSHAKES", "64"}]}),
-    [{ok, _} = bed:call(Up, ?OP) || _ <- lists:seq(1, 20)],
-    Up.
+    bed:up(Config,
+           #{env => [{"LLM_ROUTER_NODE_TICK_TIME_MS", "4000"},
+                     {"LLM_ROUTER_LIMITS_SEND_QUEUE_BYTES", "4194304"},
+                     {"LLM_ROUTER_LIMITS_HANDSHAKES", "64"}]}).
 
 end_per_suite(Config) ->
     bed:down(Config).
 
 init_per_testcase(_Case, Config) ->
-    scripted_provider:set_handler(bed:provider(Config),
-                                  fun scripted_model:from_document/1),
-    [{fds, fd_count(Config)}, {rss, router:rss_kib(bed:router(Config))}
-     | Config].
+    answer_from_document(Config),
+    [{before, bed:footprint(Config)} | Config].
 
 end_per_testcase(_Case, Config) ->
-    bed:must(fun() -> is_as_before(Config) end).
+    answer_from_document(Config),
+    Before = proplists:get_value(before, Config),
+    bed:must(fun() -> bed:is_as_before(Config, Before) end).
 
-is_as_before(Config) ->
-    Router = bed:node(Config),
-    {Us, pong} = bed:on(bed:caller(Config),
-                        fun() -> timer:tc(fun() -> net_adm:ping(Router) end)
-                        end),
-    ?assert(Us < bed:limit_ms(1000) * 1000),
-    Start = bed:now_ms(),
-    {ok, #{text := <<"You wrote: hi">>}} = bed:call(Config, ?OP),
-    ?assert(bed:now_ms() - Start < bed:limit_ms(1000)),
-    Fds = proplists:get_value(fds, Config),
-    bed:eventually(fun() -> fd_count(Config) =< Fds end, 10000),
-    bed:has_grown_less(Config, 8192, proplists:get_value(rss, Config)).
-
-%% Descriptors without the connections that are kept to the provider.
-fd_count(Config) ->
-    #{open := Kept} = scripted_provider:counters(bed:provider(Config)),
-    router:fd_count(bed:router(Config)) - Kept.
+answer_from_document(Config) ->
+    scripted_provider:set_handler(bed:provider(Config),
+                                  fun scripted_model:from_document/1).
 
 connect(Config) ->
     connect(Config, #{}).
@@ -143,14 +128,20 @@ a_handshake_cut_short_is_closed_after_its_deadline(Config) ->
     pong = bed:call(Config, ping),
     [?assert(raw_peer:await_close(S, bed:limit_ms(9000))) || S <- Sockets].
 
+%% At most a line of log for some of them, and a count of the others.
 a_wrong_cookie_is_refused(Config) ->
+    Log = byte_size(router:stderr(bed:router(Config))),
     [begin
          Socket = raw_peer:dial(bed:node(Config)),
          ?assertMatch({refused, _},
                       raw_peer:handshake(Socket, #{cookie => Wrong})),
          gen_tcp:close(Socket)
      end || Wrong <- ["", "wrong", cookie(Config) ++ "x"]
-                ++ lists:duplicate(50, "flood")].
+                ++ lists:duplicate(50, "flood")],
+    <<_:Log/binary, Since/binary>> = router:stderr(bed:router(Config)),
+    Lines = length(string:split(Since, "wrong cookie", all)) - 1,
+    ct:log("~b lines", [Lines]),
+    ?assert(Lines =< 20).
 
 a_wrong_digest_is_refused(Config) ->
     [begin
@@ -191,10 +182,10 @@ odd_node_names_are_refused(Config) ->
 %% More half-open connections than there is room for; real nodes get in as soon
 %% as the deadline has passed for those that are silent.
 a_flood_of_handshakes_leaves_room_for_others(Config) ->
+    Before = router:fd_count(bed:router(Config)),
     Sockets = [raw_peer:dial(bed:node(Config)) || _ <- lists:seq(1, 200)],
     pong = bed:call(Config, ping),
-    ?assert(router:fd_count(bed:router(Config))
-            < proplists:get_value(fds, Config) + 150),
+    ?assert(router:fd_count(bed:router(Config)) < Before + 150),
     bed:eventually(fun() ->
                            try connect(Config) of
                                Peer -> is_served(Peer), raw_peer:close(Peer),
@@ -203,6 +194,29 @@ a_flood_of_handshakes_leaves_room_for_others(Config) ->
                            end
                    end, 9000),
     [gen_tcp:close(S) || S <- Sockets].
+
+%% In a hundred of them every bit is found both set and clear, and no distance
+%% from one to the next comes twice.
+challenges_cannot_be_foreseen(Config) ->
+    Challenges = [challenge(Config) || _ <- lists:seq(1, 100)],
+    ?assertEqual(100, length(lists:usort(Challenges))),
+    Distances = [(B - A) band 16#ffffffff
+                 || {A, B} <- lists:zip(lists:droplast(Challenges),
+                                        tl(Challenges))],
+    ?assertEqual(99, length(lists:usort(Distances))),
+    ?assertEqual(16#ffffffff, lists:foldl(fun erlang:'bor'/2, 0, Challenges)),
+    ?assertEqual(0, lists:foldl(fun erlang:'band'/2, 16#ffffffff, Challenges)).
+
+%% What the router sends to a peer that has named itself.
+challenge(Config) ->
+    Socket = raw_peer:dial(bed:node(Config)),
+    Name = atom_to_binary(bed:node_name(raw)),
+    raw_peer:send_packet(Socket, [<<"N", 16#d075f5fbc:64, 7:32,
+                                    (byte_size(Name)):16>>, Name]),
+    {ok, <<3:16, "sok", _Length:16, "N", _Flags:64, Challenge:32>>} =
+        gen_tcp:recv(Socket, 20, 5000),
+    gen_tcp:close(Socket),
+    Challenge.
 
 a_second_connection_of_the_same_node_replaces_the_first(Config) ->
     {ok, Host} = inet:gethostname(),
@@ -280,7 +294,7 @@ call_bytes(Peer, Request) ->
     end.
 
 lying_counts_cost_nothing(Config) ->
-    Cpu = cpu_ms(Config),
+    Cpu = router:cpu_ms(bed:router(Config)),
     Lies = [<<108, N:32>> || N <- [16#7fffffff, 16#ffffffff, 1000]]
         ++ [<<116, N:32>> || N <- [16#7fffffff, 16#ffffffff]]
         ++ [<<105, 16#ffffffff:32>>, <<104, 255>>, <<109, 16#ffffffff:32, "x">>,
@@ -296,18 +310,9 @@ lying_counts_cost_nothing(Config) ->
          ?assert(Reply =:= closed orelse element(1, Reply) =:= error),
          raw_peer:close(Peer)
      end || Lie <- Lies],
-    Spent = cpu_ms(Config) - Cpu,
+    Spent = router:cpu_ms(bed:router(Config)) - Cpu,
     ct:log("~b ms of CPU for ~b lies", [Spent, length(Lies)]),
     ?assert(Spent =< bed:limit_ms(10) * length(Lies)).
-
-%% Processor time used so far (proc(5): fields 14 and 15, in 1/100 s).
-cpu_ms(Config) ->
-    OsPid = integer_to_list(router:os_pid(bed:router(Config))),
-    {ok, Stat} = file:read_file("/proc/" ++ OsPid ++ "/stat"),
-    [_, Rest] = string:split(Stat, ") ", trailing),
-    Fields = string:lexemes(Rest, " "),
-    10 * lists:sum([binary_to_integer(lists:nth(N - 2, Fields))
-                    || N <- [14, 15]]).
 
 deep_nesting_is_an_error_reply(Config) ->
     Peer = connect(Config),
@@ -370,6 +375,60 @@ odd_atoms_are_answered(Config) ->
     is_served(Peer),
     raw_peer:close(Peer).
 
+%% Its keys, values, reasons and codes are binaries to the caller, whose table
+%% of atoms is never emptied.
+no_atom_is_made_of_what_a_provider_wrote(Config) ->
+    Server = {llm_router, bed:node(Config)},
+    Schema = #{type => object, properties => #{a => #{type => string}}},
+    Cases = [{{call_with_prompt, simple, <<"hi">>, #{schema => Schema}},
+              fun(_) -> scripted_provider:answer(strange()) end},
+             {{generate_task, <<"Build it">>},
+              fun(_) -> scripted_provider:answer(strange_task()) end},
+             {{parse_prd, <<"Build it. Test it.">>, 2},
+              fun(_) -> Tasks = [strange_task(), strange_task()],
+                        scripted_provider:answer((strange())#{tasks => Tasks})
+              end},
+             {{expand_task, #{<<"title">> => <<"Build it">>,
+                              <<"owner">> => <<"ann">>}, #{num => 1}},
+              fun(_) -> Tasks = [strange_task()],
+                        scripted_provider:answer(#{subtasks => Tasks}) end},
+             {?OP, fun(_) -> scripted_provider:answer(
+                               word(), #{finish_reason => word(),
+                                         model => word(), usage => strange()})
+                   end},
+             {?OP, fun(_) -> scripted_provider:error(400, word(), word(),
+                                                     [{word(), word()}]) end}],
+    Ask = fun(Op, Times) ->
+                  bed:on(bed:caller(Config),
+                         fun() ->
+                                 [gen_server:call(Server, Op)
+                                  || _ <- lists:seq(1, Times)]
+                         end)
+          end,
+    Count = fun() -> bed:on(bed:caller(Config),
+                            fun() -> erlang:system_info(atom_count) end) end,
+    [begin
+         scripted_provider:set_handler(bed:provider(Config), Handler),
+         [First] = Ask(Op, 1),
+         ct:log("~0tP", [First, 40]),
+         Before = Count(),
+         Answers = Ask(Op, 20),
+         ?assertEqual(Before, Count()),
+         [?assertEqual(element(1, First), element(1, A)) || A <- Answers]
+     end || {Op, Handler} <- Cases].
+
+%% A word that nobody has seen before, and a map of them.
+word() ->
+    <<"w", (integer_to_binary(erlang:unique_integer([positive])))/binary>>.
+
+strange() ->
+    maps:from_list([{word(), word()} || _ <- lists:seq(1, 50)]).
+
+strange_task() ->
+    (strange())#{title => word(), description => word(), priority => word(),
+                 status => word(), details => word(), test_strategy => word(),
+                 dependencies => []}.
+
 %% ---------------------------------------------------------------- signals
 
 unknown_control_messages_keep_the_connection(Config) ->
@@ -430,6 +489,18 @@ traced_signals_are_understood(Config) ->
     {{31, Call, Pid, _, Spawned}} = raw_peer:recv(Peer),
     {{28, Spawned, Pid, Call}, {Call, return, pong}} = raw_peer:recv(Peer),
     raw_peer:close(Peer).
+
+a_node_that_traces_is_served(Config) ->
+    Server = {llm_router, bed:node(Config)},
+    {pong, {ok, _}} =
+        bed:on(bed:caller(Config),
+               fun() ->
+                       seq_trace:set_token(label, 17),
+                       seq_trace:set_token(send, true),
+                       {gen_server:call(Server, ping),
+                        erpc:call(bed:node(Config), llm_router,
+                                  call_with_prompt, [simple, <<"hi">>])}
+               end).
 
 unlink_is_acknowledged(Config) ->
     Peer = connect(Config),
@@ -517,8 +588,13 @@ a_peer_that_never_reads_is_closed(Config) ->
                end),
     ok = gen_tcp:controlling_process(raw_peer:socket(Peer), Writer),
     Writer ! go,
+    ?assertEqual(closed, served_until_sent(Config)).
+
+served_until_sent(Config) ->
+    Start = bed:now_ms(),
     pong = bed:call(Config, ping),
-    ?assertEqual(closed, receive {sent, How} -> How after 30000 -> none end).
+    ?assert(bed:now_ms() - Start < bed:limit_ms(1000)),
+    receive {sent, How} -> How after 0 -> served_until_sent(Config) end.
 
 flood(_Peer, _Pid, 0) ->
     not_closed;

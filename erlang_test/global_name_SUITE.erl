@@ -17,6 +17,8 @@ all() ->
      the_name_survives_the_death_of_any_one_node,
      the_name_is_back_after_all_nodes_restarted,
      separate_clusters_each_find_the_name,
+     a_node_that_never_connects_by_itself_finds_the_name,
+     a_node_that_loses_its_connection_is_dialled,
      a_name_that_is_taken_is_not_fought_for,
      a_name_taken_away_is_not_fought_for_and_retaken_when_free,
      a_stray_exit_signal_takes_nothing_away,
@@ -101,14 +103,33 @@ the_name_is_back_after_all_nodes_restarted(Config) ->
     [back(Caller, Config) || Caller <- Again],
     lists:foreach(fun bed:stop_caller/1, Again).
 
+%% Only a node that the router is connected to sees it.
+a_node_that_never_connects_by_itself_finds_the_name(Config) ->
+    #{node := Node} = Loner = new_loner(Config),
+    true = connect(bed:caller(Config), Node),
+    bed:eventually(fun() -> answers_by_name(Loner, Config) end, 10000),
+    bed:stop_caller(Loner).
+
+a_node_that_loses_its_connection_is_dialled(Config) ->
+    Loner = new_loner(Config),
+    Router = bed:node(Config),
+    true = connect(Loner, Router),
+    back(Loner, Config),
+    true = bed:on(Loner, fun() -> erlang:disconnect_node(Router) end),
+    undefined = whereis_node(Loner),
+    back(Loner, Config),
+    bed:stop_caller(Loner).
+
+new_loner(Config) ->
+    Loner = new_caller(Config),
+    ok = bed:on(Loner, fun() ->
+                               application:set_env(kernel, dist_auto_connect,
+                                                   never)
+                       end),
+    Loner.
+
 separate_clusters_each_find_the_name(Config) ->
-    Apart = new_caller(Config),
-    hidden = bed:on(Apart,
-                    fun() ->
-                            application:set_env(kernel, dist_auto_connect,
-                                                never),
-                            hidden
-                    end),
+    Apart = new_loner(Config),
     true = connect(Apart, bed:node(Config)),
     back(Apart, Config),
     back(bed:caller(Config), Config),

@@ -29,7 +29,6 @@ all() ->
      a_restarted_epmd_gets_the_name_again,
      a_hangup_is_survived,
      a_log_that_nobody_reads_stops_nothing,
-     running_out_of_descriptors_is_survived,
      secrets_and_prompts_are_in_no_log_and_no_error,
      %% stopping
      termination_answers_what_is_in_flight_and_refuses_the_rest,
@@ -133,8 +132,9 @@ a_wrong_cookie_file_exits_with_1(Config) ->
          ?assertEqual(1, Status),
          ?assertEqual(nomatch, string:find(Stderr, "tastycookie"))
      end || File <- ["/no/such/file", dir(Config),
-                     file(Config, "tastycookie", 8#644),
-                     file(Config, "", 8#600)]].
+                     file(Config, "", 8#600)
+                     | [file(Config, "tastycookie", Mode)
+                        || Mode <- [8#644, 8#440, 8#604, 8#610, 8#602]]]].
 
 questions_are_answered_on_stdout(Config) ->
     {0, Version, <<>>} = run(Config, ["--version"]),
@@ -212,14 +212,17 @@ with_provider(Config, Node, Cookie) ->
     #{node => Node, cookie => Cookie, dir => dir(Config),
       env => [{"OPENAI_BASE_URL", binary_to_list(Url)}]}.
 
+%% As erl has it: readable by its owner, and by nobody else.
 the_cookie_may_come_from_a_file(Config) ->
     #{cookie := Cookie} = proplists:get_value(bed, Config),
-    File = file(Config, [Cookie, "\n"], 8#600),
-    Node = bed:node_name(cookie),
-    Opts = maps:remove(cookie, with_provider(Config, Node, "")),
-    {ok, Router} = router:start(Opts#{args => ["--cookie-file", File]}),
-    pong = bed:on(bed:caller(Config), fun() -> net_adm:ping(Node) end),
-    {exited, 0} = router:stop(Router).
+    [begin
+         File = file(Config, [Cookie, "\n"], Mode),
+         Node = bed:node_name(cookie),
+         Opts = maps:remove(cookie, with_provider(Config, Node, "")),
+         {ok, Router} = router:start(Opts#{args => ["--cookie-file", File]}),
+         pong = bed:on(bed:caller(Config), fun() -> net_adm:ping(Node) end),
+         {exited, 0} = router:stop(Router)
+     end || Mode <- [8#600, 8#400]].
 
 the_key_may_come_from_a_file(Config) ->
     File = file(Config, <<"sk-from-file\r\n">>, 8#600),
@@ -284,33 +287,6 @@ a_log_that_nobody_reads_stops_nothing(Config) ->
     ?assert(Dropped > 0),
     {exited, 0} = bed:stop_router(Config1),
     os:cmd("kill " ++ integer_to_list(HolderPid)).
-
-running_out_of_descriptors_is_survived(Config) ->
-    Config1 = bed:start_router(
-                Config, #{wrapper => ["/bin/sh", "-c",
-                                      "ulimit -n 40; exec \"$@\"", "sh"]}),
-    Sockets = [raw_peer:dial(bed:node(Config)) || _ <- lists:seq(1, 60)],
-    timer:sleep(500),
-    pong = bed:call(Config1, ping),
-    ?assert(busy_ms(Config1, 1000) < 300),
-    [gen_tcp:close(Socket) || Socket <- Sockets],
-    #{cookie := Cookie} = proplists:get_value(bed, Config),
-    bed:eventually(fun() ->
-                           try raw_peer:connect(bed:node(Config),
-                                                #{cookie => Cookie}) of
-                               Peer -> raw_peer:close(Peer), true
-                           catch error:_ -> false
-                           end
-                   end, 10000),
-    {ok, _} = bed:call(Config1, ?OP),
-    {exited, 0} = bed:stop_router(Config1).
-
-%% Processor time that it takes in so many milliseconds of doing nothing.
-busy_ms(Config, Ms) ->
-    #{cpu_us := Before} = bed:call(Config, stats),
-    timer:sleep(Ms),
-    #{cpu_us := After} = bed:call(Config, stats),
-    (After - Before) div 1000.
 
 secrets_and_prompts_are_in_no_log_and_no_error(Config) ->
     Config1 = bed:start_router(Config,
@@ -405,11 +381,20 @@ an_idle_router_ends_at_once(Config) ->
     {exited, 0} = bed:stop_router(Config1),
     ?assert(bed:now_ms() - Start < bed:limit_ms(1500)).
 
+%% With a call in flight, which learns of it at once.
 a_killed_router_can_be_started_again_at_once(Config) ->
+    Provider = bed:provider(Config),
     lists:foldl(fun(_, Acc) ->
                         Next = bed:start_router(Acc, #{}),
                         pong = bed:call(Next, ping),
                         {ok, _} = bed:call(Next, ?OP),
+                        scripted_provider:set_handler(Provider, [[hang]]),
+                        call_later(Next),
+                        Start = bed:now_ms(),
                         bed:kill_router(Next),
+                        ?assertMatch({'EXIT', {{nodedown, _}, _}}, answer()),
+                        ?assert(bed:now_ms() - Start < bed:limit_ms(1000)),
+                        scripted_provider:set_handler(
+                          Provider, fun scripted_model:from_document/1),
                         Next
                 end, Config, [1, 2, 3]).

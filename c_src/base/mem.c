@@ -1,5 +1,6 @@
 #include "llm_router/base/mem.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,23 @@ void *mem_realloc(void *old, size_t size)
     if (!memory)
         out_of_memory(size);
     return memory;
+}
+
+void *mem_alloc_raw(size_t size)
+{
+    return mem_realloc(NULL, size);
+}
+
+void *mem_alloc_many(size_t count, size_t size)
+{
+    if (size != 0 && count > SIZE_MAX / size)
+        out_of_memory(SIZE_MAX);
+    return mem_alloc(count * size);
+}
+
+char *mem_copy_string(const char *text)
+{
+    return mem_copy_text(text, strlen(text));
 }
 
 void mem_free(void *memory)

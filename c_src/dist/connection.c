@@ -18,7 +18,7 @@ enum {
     KEEPALIVE_S = 60,
     TICK_PARTS = 4,          /* ticks and checks per tick time, as OTP does */
     TICK_ANSWER_GAP_MS = 50, /* or two that answer ticks never end */
-    SILENCE_MS = 800,        /* of a peer that is greeted with TLS */
+    SILENCE_MS = 500,        /* of a peer that is greeted with TLS */
     MESSAGES_ROOM = 4,       /* largest messages put together at once */
     STALL_GRACE_MS = 1000,
 };
@@ -588,6 +588,22 @@ static bool make_challenge(uint32_t *challenge)
     return getrandom(challenge, sizeof(*challenge), 0) == sizeof(*challenge);
 }
 
+static void note_address(struct connection *connection)
+{
+    struct sockaddr_storage address;
+    int size = sizeof(address);
+
+    if (uv_tcp_getpeername(&connection->tcp, (struct sockaddr *)&address,
+                           &size) != 0)
+        return;
+    if (address.ss_family == AF_INET6)
+        uv_ip6_name((struct sockaddr_in6 *)&address, connection->address,
+                    sizeof(connection->address));
+    else if (address.ss_family == AF_INET)
+        uv_ip4_name((struct sockaddr_in *)&address, connection->address,
+                    sizeof(connection->address));
+}
+
 void connection_accept(struct connection_group *group, int fd)
 {
     struct connection *connection;
@@ -610,6 +626,7 @@ void connection_accept(struct connection_group *group, int fd)
         connection_close(connection, uv_strerror(status));
         return;
     }
+    note_address(connection);
     if (!make_challenge(&challenge)) {
         connection_close(connection, "no randomness");
         return;

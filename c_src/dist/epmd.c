@@ -360,18 +360,25 @@ void epmd_lookup_cancel(struct epmd_lookup *lookup)
 }
 
 static void lookup_end(struct epmd_lookup *lookup,
-                       const struct sockaddr *address, const char *why)
+                       const struct sockaddr *address, const struct error *err)
+{
+    lookup->found(lookup->context, address, err);
+    epmd_lookup_cancel(lookup);
+}
+
+static void lookup_fail(struct epmd_lookup *lookup, enum error_code code,
+                        const char *why)
 {
     struct error err;
 
-    error_set(&err, ERR_UNREACHABLE, "%s", why);
-    lookup->found(lookup->context, address, &err);
-    epmd_lookup_cancel(lookup);
+    error_set(&err, code, "%s", why);
+    lookup_end(lookup, NULL, &err);
 }
 
 static void on_lookup_deadline(void *context)
 {
-    lookup_end(context, NULL, "looking up its host or port timed out");
+    lookup_fail(context, ERR_UNREACHABLE,
+                "looking up its host or port timed out");
 }
 
 static void on_lookup_ended(void *context, const char *why)
@@ -381,7 +388,7 @@ static void on_lookup_ended(void *context, const char *why)
 
     lookup->exchange = NULL;
     snprintf(text, sizeof(text), "epmd of %s: %s", lookup->host, why);
-    lookup_end(lookup, NULL, text);
+    lookup_fail(lookup, ERR_UNREACHABLE, text);
 }
 
 static void on_lookup_reply(void *context, const unsigned char *reply,
@@ -393,18 +400,20 @@ static void on_lookup_reply(void *context, const unsigned char *reply,
     if (size < 2 || (reply[1] == 0 && size < 10))
         return;
     if (reply[0] != PORT2_RESP || reply[1] != 0) {
-        lookup_end(lookup, NULL, "not registered with the epmd of its host");
+        lookup_fail(lookup, ERR_NO_ROUTE,
+                    "not registered with the epmd of its host");
         return;
     }
     highest = (unsigned)reply[6] << 8 | reply[7];
     lowest = (unsigned)reply[8] << 8 | reply[9];
     if (highest < VERSION || lowest > VERSION) {
-        lookup_end(lookup, NULL, "speaks another version of the protocol");
+        lookup_fail(lookup, ERR_UNREACHABLE,
+                    "speaks another version of the protocol");
         return;
     }
     /* The port is at the same place in both families. */
     memcpy(&((struct sockaddr_in *)&lookup->address)->sin_port, reply + 2, 2);
-    lookup_end(lookup, (struct sockaddr *)&lookup->address, "");
+    lookup_end(lookup, (struct sockaddr *)&lookup->address, NULL);
 }
 
 /* OTP's inet_tcp knows IPv4 only, so that comes first. */
@@ -454,7 +463,7 @@ static void on_resolved(uv_getaddrinfo_t *resolve, int status,
     else if (info)
         ask_port(lookup);
     else
-        lookup_end(lookup, NULL, "its host is unknown");
+        lookup_fail(lookup, ERR_UNREACHABLE, "its host is unknown");
     handles_closed(handles);
 }
 

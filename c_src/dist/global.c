@@ -87,32 +87,18 @@ static void put_arguments(struct buf *out, const struct global_name *name,
     term_put_nil(out);
 }
 
-/* {'$gen_call', {Pid, Ref}, {call, global, Function, Arguments, user}} */
 static void ask(struct global_view *view, enum global_request request)
 {
     struct peer *peer = view->peer;
-    struct node *node = peer->node;
-    struct slice own = buf_slice(&node->own_pid);
-    struct buf *out = peer_send_begin(peer);
+    struct buf *arguments = &peer->node->scratch;
 
-    if (!out)
+    buf_clear(arguments);
+    put_arguments(arguments, view->name, request);
+    view->reference =
+        rpc_ask(peer, "global", functions[request], buf_slice(arguments));
+    if (view->reference == 0)
         return;
     view->request = request;
-    view->reference = ++node->last_number;
-    control_put_send_name(out, own, "rex");
-    control_put_payload(out, peer_flags(peer));
-    term_put_tuple(out, 3);
-    term_put_atom(out, "$gen_call");
-    term_put_tuple(out, 2);
-    term_put_raw(out, own);
-    reference_put(out, &node->self, view->reference);
-    term_put_tuple(out, 5);
-    term_put_atom(out, "call");
-    term_put_atom(out, "global");
-    term_put_atom(out, functions[request]);
-    put_arguments(out, view->name, request);
-    term_put_atom(out, "user");
-    peer_send_end(peer);
     wait_ms(view, REPLY_TIMEOUT_MS);
 }
 
@@ -234,31 +220,23 @@ static void on_whereis(struct global_view *view, struct term holder)
         next(view, ASK_AGAIN_MS);
 }
 
-static struct global_view *find_view(struct peer *peer, struct term reference)
+static struct global_view *find_view(struct peer *peer, uint64_t reference)
 {
-    uint64_t number = reference_number(&peer->node->self, reference);
-
     for (size_t i = 0; i < GLOBAL_NAMES; i++) {
         if (peer->global[i].request != GLOBAL_NONE &&
-            peer->global[i].reference == number)
+            peer->global[i].reference == reference)
             return &peer->global[i];
     }
     return NULL;
 }
 
-void global_reply(struct peer *peer, struct term message)
+bool global_reply(struct peer *peer, uint64_t reference, struct term reply)
 {
-    struct term reference, reply;
-    struct global_view *view = term_tuple_of(message, 2, &reference)
-                                   ? find_view(peer, reference)
-                                   : NULL;
+    struct global_view *view = find_view(peer, reference);
     enum global_request request;
 
-    if (!view) {
-        peer->node->dropped_signals++;
-        return;
-    }
-    reply = term_next(reference);
+    if (!view)
+        return false;
     request = view->request;
     view->request = GLOBAL_NONE;
     switch (request) {
@@ -276,6 +254,7 @@ void global_reply(struct peer *peer, struct term message)
     case GLOBAL_NONE:
         break;
     }
+    return true;
 }
 
 void global_peer_up(struct peer *peer)

@@ -13,6 +13,11 @@ enum {
     DIAL_TIMEOUT_MS = 7000,
     REDIAL_FIRST_MS = 100,
     REDIAL_MAX_MS = 2000,
+    /* Of nodes that --connect does not name: */
+    WANTED_FIRST_MS = 500,
+    WANTED_MAX_MS = 5000,
+    LOST_MS = 600000, /* how long one that is lost is dialled */
+    PEERS_MAX = 10000,
     CLOSE_CHECK_MS = 5,
     LOG_WINDOW_MS = 10000, /* refused connections: so many lines in it */
     LOG_LINES = 10,
@@ -99,7 +104,7 @@ static void peer_move(struct peer *peer, enum peer_state state)
     node->up_count -= peer->state == PEER_UP;
     peer->state = state;
     node->up_count += state == PEER_UP;
-    if (peer->keep)
+    if (!peer->on_demand)
         return;
     node->dials -= was_dialling;
     node->dials += is_dialling(peer);
@@ -156,12 +161,13 @@ static void dial(void *context);
 /* Peers that came back do not all call at the same moment. */
 static void redial_later(struct peer *peer)
 {
-    uint64_t pause = REDIAL_FIRST_MS;
+    uint64_t pause = peer->keep ? REDIAL_FIRST_MS : WANTED_FIRST_MS;
+    uint64_t longest = peer->keep ? REDIAL_MAX_MS : WANTED_MAX_MS;
 
-    for (unsigned i = 0; i < peer->failures && pause < REDIAL_MAX_MS; i++)
+    for (unsigned i = 0; i < peer->failures && pause < longest; i++)
         pause *= 2;
-    if (pause > REDIAL_MAX_MS)
-        pause = REDIAL_MAX_MS;
+    if (pause > longest)
+        pause = longest;
     pause = pause / 2 + random_number() % (pause / 2 + 1);
     loop_timer_start(peer->node->loop, &peer->timer, pause, dial, peer);
 }
@@ -169,17 +175,22 @@ static void redial_later(struct peer *peer)
 /* An idle peer is dialled again, or no longer needed. */
 static void peer_settle(struct peer *peer)
 {
+    bool wanted =
+        peer->keep || loop_now_ms(peer->node->loop) < peer->wanted_until_ms;
+
     if (peer->state != PEER_IDLE)
         return;
-    if (peer->keep && !peer->node->closing)
+    if (wanted && !peer->node->closing)
         redial_later(peer);
-    else if (!peer->keep)
+    else if (!wanted)
         peer_free(peer);
 }
 
 static void dial_failed(struct peer *peer, const char *why)
 {
-    if (peer->failures++ == 0)
+    bool gone = !peer->keep && !peer->on_demand && peer->wanted_until_ms == 0;
+
+    if (peer->failures++ == 0 && !gone)
         log_line(LOG_WARN, "dist", "peer=%.*s cannot be reached: %s",
                  SLICE_ARG(peer->name), why);
     peer->node->dropped_signals += peer->queued;
@@ -199,6 +210,8 @@ static void on_found(void *context, const struct sockaddr *address,
     struct peer *peer = context;
 
     peer->lookup = NULL;
+    if (!address && err->code == ERR_NO_ROUTE)
+        peer->wanted_until_ms = 0; /* it ended, and was not cut off */
     if (!address) {
         dial_failed(peer, err->message);
         return;
@@ -229,6 +242,26 @@ static void stop_dialling(struct peer *peer, const char *why)
         connection_close(peer->connection, why);
         peer->connection = NULL;
     }
+}
+
+void node_want_peer(struct node *node, struct slice name, uint64_t duration_ms)
+{
+    uint64_t until = loop_now_ms(node->loop) + duration_ms;
+    struct peer *peer = node_find_peer(node, name);
+
+    if (node->closing)
+        return;
+    if (peer) {
+        if (peer->state != PEER_UP && until > peer->wanted_until_ms)
+            peer->wanted_until_ms = until;
+        return;
+    }
+    if (node->peers.count >= PEERS_MAX || !handshake_name_ok(name) ||
+        slice_equal(name, node->self.name))
+        return;
+    peer = peer_new(node, name);
+    peer->wanted_until_ms = until;
+    dial(peer);
 }
 
 /* Events of connections. */
@@ -272,6 +305,9 @@ static void peer_lost(struct peer *peer)
     uint64_t id = peer->id;
 
     peer_move(peer, PEER_IDLE);
+    peer->on_demand = false;
+    if (peer->visible)
+        peer->wanted_until_ms = loop_now_ms(node->loop) + LOST_MS;
     map_remove(&node->connected, MAP_KEY(id));
     process_peer_down(peer);
     global_peer_down(peer);
@@ -300,6 +336,7 @@ static void on_up(void *context, struct connection *connection)
     peer->id = ++node->last_number;
     peer->visible = connection->handshake.peer_flags & HANDSHAKE_FLAG_PUBLISHED;
     peer->failures = 0;
+    peer->wanted_until_ms = 0;
     loop_timer_stop(&peer->timer);
     peer_move(peer, PEER_UP);
     process_peer_up(peer);
@@ -307,6 +344,8 @@ static void on_up(void *context, struct connection *connection)
     send_queued(peer);
     node->events->peer_up(node->context, peer->id, peer->name);
     global_peer_up(peer);
+    if (peer->visible)
+        cluster_peer_up(node);
 }
 
 static void on_frame(void *context, struct connection *connection,
@@ -338,6 +377,7 @@ static void on_silent(void *context, struct connection *connection)
 static void log_refused(struct node *node, const struct connection *connection)
 {
     struct slice name = connection_peer(connection);
+    struct slice who = name.size > 0 ? name : slice_of(connection->address);
     uint64_t now = loop_now_ms(node->loop);
 
     if (now - node->log_window_ms >= LOG_WINDOW_MS) {
@@ -352,7 +392,7 @@ static void log_refused(struct node *node, const struct connection *connection)
         return;
     }
     node->logged++;
-    log_line(LOG_WARN, "dist", "peer=%.*s handshake: %s", SLICE_ARG(name),
+    log_line(LOG_WARN, "dist", "peer=%.*s handshake: %s", SLICE_ARG(who),
              connection->reason);
 }
 
@@ -408,6 +448,7 @@ static bool send_later(struct node *node, struct slice name, struct slice pid,
             slice_equal(name, node->self.name))
             return false;
         peer = peer_new(node, name);
+        peer->on_demand = true;
     }
     if (!buf_reserve(&peer->queue,
                      sizeof(message) + pid.size + message.payload_size)) {
@@ -720,6 +761,7 @@ void node_free(struct node *node)
     close_list(&node->group.others, false);
     loop_timer_stop(&node->release_limit);
     loop_timer_stop(&node->close_timer);
+    loop_timer_stop(&node->cluster_timer);
     loop_task_cancel(&node->tell_failed);
     loop_task_cancel(&node->tell_closed);
     if (node->handles.open == 0)

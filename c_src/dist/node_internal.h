@@ -1,7 +1,8 @@
 /* The node from inside: what node.c, process.c, rpc.c and global.c share.
  *
  * node.c has the peers and their connections; process.c the signals between
- * processes; rpc.c spawn requests and `rex`; global.c the global name. */
+ * processes; rpc.c spawn requests and `rex`; global.c the global names;
+ * cluster.c finds peers. */
 #ifndef LLM_ROUTER_DIST_NODE_INTERNAL_H
 #define LLM_ROUTER_DIST_NODE_INTERNAL_H
 
@@ -58,8 +59,10 @@ struct global_view {
 struct peer {
     struct node *node;
     struct list link;
-    struct slice name; /* owned */
-    bool keep;         /* --connect */
+    struct slice name;        /* owned */
+    bool keep;                /* --connect */
+    bool on_demand;           /* dialled for a message */
+    uint64_t wanted_until_ms; /* dialled until then, as if kept */
     enum peer_state state;
     struct epmd_lookup *lookup;
     struct connection *connection; /* dialled or up */
@@ -118,6 +121,9 @@ struct node {
     size_t dials; /* on demand, under way */
     size_t up_count;
 
+    struct loop_timer cluster_timer;
+    uint64_t cluster_reference; /* of the question for nodes; 0: none */
+
     struct map calls;   /* by number */
     struct map watches; /* by number */
     struct list lost_watches;
@@ -154,6 +160,9 @@ bool peer_send_end(struct peer *peer);
 /* The same, for one of several messages to a process. */
 bool peer_send_end_in_order(struct peer *peer);
 uint64_t peer_flags(const struct peer *peer);
+/* Connects to that node, unless it is connected, and tries again for so long.
+ */
+void node_want_peer(struct node *node, struct slice name, uint64_t duration_ms);
 
 /* Either pid of the service. */
 static inline bool is_service(uint64_t number)
@@ -192,6 +201,11 @@ void rpc_spawn(struct peer *peer, const struct control *control);
 /* A spawn request whose arguments are not taken. */
 void rpc_refused(struct peer *peer, const struct control *control);
 void rpc_rex(struct peer *peer, struct term message);
+/* A generic call of Module:Function to the peer's rex, from the node's own
+ * process; `arguments` is a raw list. The number of its reference; 0: not
+ * sent. */
+uint64_t rpc_ask(struct peer *peer, const char *module, const char *function,
+                 struct slice arguments);
 /* The call whose process has that number, or NULL. */
 struct call *rpc_find_call(const struct node *node, uint64_t number);
 void rpc_add_monitor(struct call *call, struct monitor *monitor);
@@ -211,10 +225,16 @@ void global_ready(struct node *node);
 bool global_is_held(const struct node *node);
 void global_peer_up(struct peer *peer);
 void global_peer_down(struct peer *peer);
-void global_reply(struct peer *peer, struct term message);
+/* False: not the answer to a question of ours. */
+bool global_reply(struct peer *peer, uint64_t reference, struct term reply);
 /* Something suggests that the name is lost: ask. */
 void global_suspect(struct node *node);
 /* global:resolve_it(Method, Name, Pid1, Pid2): which pid keeps the name. */
 void global_resolve(struct node *node, struct term arguments, struct buf *out);
+
+/* cluster.c */
+void cluster_peer_up(struct node *node); /* a visible one */
+/* As global_reply. */
+bool cluster_reply(struct node *node, uint64_t reference, struct term nodes);
 
 #endif

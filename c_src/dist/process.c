@@ -234,6 +234,22 @@ static void tell_kernel(struct node *node, struct term message)
         node->dropped_signals++;
 }
 
+/* {Ref, Reply}: answers to what global.c and cluster.c asked. */
+static void tell_node(struct peer *peer, struct term message)
+{
+    struct node *node = peer->node;
+    struct term reference;
+    uint64_t number;
+
+    if (peer->visible && term_tuple_of(message, 2, &reference)) {
+        number = reference_number(&node->self, reference);
+        if (global_reply(peer, number, term_next(reference)) ||
+            cluster_reply(node, number, term_next(reference)))
+            return;
+    }
+    node->dropped_signals++;
+}
+
 static void deliver(struct peer *peer, const struct control *control)
 {
     struct node *node = peer->node;
@@ -256,7 +272,7 @@ static void deliver(struct peer *peer, const struct control *control)
     if (target == TARGET_SERVICE)
         tell_service(peer, control);
     else if (target == TARGET_NODE)
-        global_reply(peer, message);
+        tell_node(peer, message);
     else if (target == TARGET_REX)
         rpc_rex(peer, message);
     else

@@ -592,6 +592,32 @@ static void rex_call(struct peer *peer, enum call_form form,
     run(peer, call->number, invocation);
 }
 
+uint64_t rpc_ask(struct peer *peer, const char *module, const char *function,
+                 struct slice arguments)
+{
+    struct node *node = peer->node;
+    struct slice own = buf_slice(&node->own_pid);
+    struct buf *out = peer_send_begin(peer);
+    uint64_t reference = ++node->last_number;
+
+    if (!out)
+        return 0;
+    control_put_send_name(out, own, "rex");
+    control_put_payload(out, peer_flags(peer));
+    term_put_tuple(out, 3);
+    term_put_atom(out, "$gen_call");
+    term_put_tuple(out, 2);
+    term_put_raw(out, own);
+    reference_put(out, &node->self, reference);
+    term_put_tuple(out, 5);
+    term_put_atom(out, "call");
+    term_put_atom(out, module);
+    term_put_atom(out, function);
+    term_put_raw(out, arguments);
+    term_put_atom(out, "user");
+    return peer_send_end(peer) ? reference : 0;
+}
+
 /* Nodes that come up ask each other whether they know erpc. */
 static void reply_features(struct node *node, struct slice pid)
 {

@@ -208,6 +208,11 @@ static void explain(const struct transfer *transfer, CURLcode result,
 {
     struct slice host = url_host_port(transfer->request.url);
 
+    if (transfer->socket_errno != 0) {
+        error_set(err, ERR_OVERLOADED, "no socket for %.*s: %s",
+                  SLICE_ARG(host), strerror(transfer->socket_errno));
+        return;
+    }
     switch ((int)result) {
     case CURLE_COULDNT_RESOLVE_HOST:
         error_set(err, ERR_UNREACHABLE, "resolve %.*s: no address",

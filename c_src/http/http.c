@@ -34,7 +34,8 @@ struct http *http_new(struct loop *loop, const struct http_options *options)
     struct http *http = mem_alloc(sizeof(*http));
     size_t most = options->max_connections_per_host;
 
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    curl_global_init_mem(CURL_GLOBAL_DEFAULT, mem_alloc_raw, mem_free,
+                         mem_realloc, mem_copy_string, mem_alloc_many);
     http->loop = loop;
     http->options = *options;
     list_init(&http->ready);

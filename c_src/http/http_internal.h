@@ -56,6 +56,7 @@ struct transfer {
     size_t body_bytes;
     size_t header_bytes;
     int status;
+    int socket_errno; /* why the system gave no socket; 0: it did */
     enum phase phase;
     enum http_end verdict; /* ours; HTTP_WHOLE: none, curl's result counts */
     bool cancelled;

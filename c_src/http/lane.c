@@ -82,8 +82,10 @@ curl_socket_t socket_open(void *context, curlsocktype purpose,
     struct socket *opened;
 
     (void)purpose;
-    if (descriptor < 0)
+    if (descriptor < 0) {
+        transfer->socket_errno = errno;
         return CURL_SOCKET_BAD;
+    }
     opened = add_socket(transfer->lane, descriptor);
     opened->opened = true;
     transfer->lane->connections++;

@@ -172,6 +172,7 @@ void loop_init(struct loop *loop)
 {
     *loop = (struct loop){.turns = 0};
     list_init(&loop->deferred);
+    uv_replace_allocator(mem_alloc_raw, mem_realloc, mem_alloc_many, mem_free);
     check_uv(uv_loop_init(&loop->uv), "uv_loop_init");
     check_uv(uv_timer_init(&loop->uv, &loop->alarm), "uv_timer_init");
     check_uv(uv_prepare_init(&loop->uv, &loop->prepare), "uv_prepare_init");

@@ -151,6 +151,9 @@ static void on_done(void *context, uint64_t transfer,
         finish(attempt, outcome->end == HTTP_WHOLE || attempt->answer_ended);
         return;
     case HTTP_NO_ANSWER:
+        /* Our own want of sockets is said at once. */
+        fail(attempt, &outcome->error, outcome->error.code != ERR_OVERLOADED);
+        return;
     case HTTP_TIMEOUT:
         fail(attempt, &outcome->error, true);
         return;

@@ -1208,12 +1208,13 @@ static void connect_visible(struct test_peer *peer)
     turn_until(peer_shook_hands);
 }
 
-/* {call, global, Function, [Name, ...], user} from {Pid, Ref} */
+/* {call, Module, Function, [Name, Pid, ...], user} from {Pid, Ref} */
 struct question {
-    struct term from, function, name, pid;
+    struct term from, module, function, name, pid;
 };
 
-static void receive_question(struct test_peer *peer, struct question *question)
+static void receive_any_question(struct test_peer *peer,
+                                 struct question *question)
 {
     struct control control;
     struct term element, request;
@@ -1227,11 +1228,11 @@ static void receive_question(struct test_peer *peer, struct question *question)
     question->from = term_next(element);
     assert_true(term_tuple_of(term_next(question->from), 5, &request));
     request = term_next(request);
-    assert_true(term_is_atom(request, "global"));
+    question->module = request;
     question->function = term_next(request);
     assert_true(term_list(term_next(question->function), &arguments));
-    assert_true(term_list_next(&arguments, &question->name));
-    question->pid = question->name;
+    question->name = question->pid = question->module;
+    term_list_next(&arguments, &question->name);
     term_list_next(&arguments, &question->pid);
 }
 
@@ -1251,6 +1252,19 @@ static void answer_question(struct test_peer *peer,
     else
         term_put_raw(&peer->out, pid);
     send_frame(peer, begin);
+}
+
+/* It is asked for its nodes too: there are none. */
+static void receive_question(struct test_peer *peer, struct question *question)
+{
+    static const struct slice none = SLICE_LITERAL("j");
+
+    receive_any_question(peer, question);
+    while (term_is_atom(question->module, "erlang")) {
+        answer_question(peer, question, NULL, none);
+        receive_any_question(peer, question);
+    }
+    assert_true(term_is_atom(question->module, "global"));
 }
 
 /* Expects Function for the first name; the second means a stranger here. */
@@ -1316,6 +1330,41 @@ static void a_name_that_means_nobody_is_registered_and_given_up(void **state)
     answer_global(&peer, "unregister_name", "ok", none);
     turn_until(is_done);
     assert_true(lost_name());
+    peer_close(&peer);
+}
+
+static bool is_asked_for_a_node(void)
+{
+    for (int i = 0; i < EPMD_CLIENTS; i++) {
+        const struct epmd_client *client = &epmd.clients[i];
+
+        if (strcmp((const char *)client->request + 3, "stranger") == 0)
+            return true;
+    }
+    return false;
+}
+
+static void a_node_that_a_visible_peer_sees_is_dialled(void **state)
+{
+    struct test_peer peer;
+    struct question question;
+    struct buf nodes;
+
+    (void)state;
+    start_ready();
+    connect_visible(&peer);
+    do {
+        receive_any_question(&peer, &question);
+    } while (!term_is_atom(question.module, "erlang"));
+    assert_true(term_is_atom(question.function, "nodes"));
+    buf_init(&nodes, 1024);
+    term_put_list(&nodes, 2);
+    term_put_atom(&nodes, "not a node name");
+    term_put_atom(&nodes, "stranger@127.0.0.1");
+    term_put_nil(&nodes);
+    answer_question(&peer, &question, NULL, buf_slice(&nodes));
+    buf_release(&nodes);
+    turn_until(is_asked_for_a_node);
     peer_close(&peer);
 }
 
@@ -1497,6 +1546,7 @@ int main(void)
         TEST(a_peer_to_keep_is_dialled_again),
         TEST(a_name_that_means_nobody_is_registered_and_given_up),
         TEST(the_service_has_a_second_name_and_pid),
+        TEST(a_node_that_a_visible_peer_sees_is_dialled),
         TEST(a_name_that_another_holds_is_not_fought),
         TEST(a_kill_takes_nothing_away_but_makes_ask),
         TEST(a_conflict_is_won_by_the_smaller_node_name),

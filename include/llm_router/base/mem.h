@@ -17,6 +17,13 @@ void *mem_realloc(void *old, size_t size);
 /* NULL is allowed. */
 void mem_free(void *memory);
 
+/* malloc, calloc and strdup by the same rule, for libraries that take an
+ * allocator: what they do without memory is not always sound (libcurl 7.88
+ * divides by zero, libuv aborts without a word). */
+void *mem_alloc_raw(size_t size);
+void *mem_alloc_many(size_t count, size_t size);
+char *mem_copy_string(const char *text);
+
 /* A NUL-terminated heap copy of `size` bytes. */
 char *mem_copy_text(const char *data, size_t size);
 

@@ -8,6 +8,8 @@
 #ifndef LLM_ROUTER_DIST_CONNECTION_H
 #define LLM_ROUTER_DIST_CONNECTION_H
 
+#include <netinet/in.h>
+
 #include "llm_router/dist/assembly.h"
 #include "llm_router/dist/handles.h"
 #include "llm_router/dist/handshake.h"
@@ -78,6 +80,7 @@ struct connection {
     bool silent;  /* past the limit once; a stall of ours must not look so */
     struct handshake handshake;
     char reason[CONNECTION_REASON_MAX]; /* why it closed */
+    char address[INET6_ADDRSTRLEN];     /* accepted: from where */
 
     uv_tcp_t tcp;
     uv_connect_t connect;

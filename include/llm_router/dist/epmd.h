@@ -50,7 +50,8 @@ void epmd_unregister(struct epmd *epmd); /* may be called at any time */
 struct epmd_lookup;
 
 /* `found` is called once, later, unless the lookup is cancelled; `address` is
- * NULL if it failed, and then err says why. */
+ * NULL if it failed, and then err says why: ERR_NO_ROUTE if epmd knows no such
+ * node, else ERR_UNREACHABLE. */
 struct epmd_lookup *
 epmd_lookup_new(struct loop *loop, struct handles *handles, struct slice node,
                 uint64_t timeout_ms,

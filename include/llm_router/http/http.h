@@ -61,7 +61,8 @@ enum http_end {
 struct http_outcome {
     enum http_end end;
     int status;         /* 0: none came */
-    struct error error; /* ERR_UNREACHABLE, ERR_TIMEOUT, ERR_TOO_LARGE or none;
+    struct error error; /* ERR_UNREACHABLE, ERR_OVERLOADED (no socket left),
+                           ERR_TIMEOUT, ERR_TOO_LARGE or none;
                            never holds a header's value */
     bool connection_reused;
 };
