@@ -27,9 +27,21 @@ void assembly_init(struct assembly *assembly, struct assembly_room *room,
     buf_init(&assembly->whole, room->max_message_bytes);
 }
 
+static void charge(struct assembly *assembly, size_t bytes)
+{
+    assembly->bytes += bytes;
+    assembly->room->bytes += bytes;
+}
+
+static void refund(struct assembly *assembly, size_t bytes)
+{
+    assembly->bytes -= bytes;
+    assembly->room->bytes -= bytes;
+}
+
 static void message_free(struct assembly *assembly, struct message *message)
 {
-    assembly->room->bytes -= message->bytes.size + OVERHEAD;
+    refund(assembly, message->bytes.size + OVERHEAD);
     map_remove(&assembly->messages, MAP_KEY(message->sequence));
     list_remove(&message->link);
     buf_release(&message->bytes);
@@ -54,19 +66,25 @@ static struct message *open_message(struct assembly *assembly,
     buf_init(&message->bytes, assembly->room->max_message_bytes);
     list_append(&assembly->oldest, &message->link);
     map_put(&assembly->messages, MAP_KEY(message->sequence), message);
-    assembly->room->bytes += OVERHEAD;
+    charge(assembly, OVERHEAD);
     return message;
 }
 
-static bool fits(const struct assembly_room *room,
-                 const struct message *message, struct slice part,
-                 struct error *err)
+static bool has_room(size_t used, size_t max, size_t size)
 {
+    return used <= max && size <= max - used;
+}
+
+static bool fits(const struct assembly *assembly, const struct message *message,
+                 struct slice part, struct error *err)
+{
+    const struct assembly_room *room = assembly->room;
+
     if (part.size > room->max_message_bytes - message->bytes.size)
         return error_set(err, ERR_TOO_LARGE, "a message over %zu bytes",
                          room->max_message_bytes);
-    if (room->bytes > room->max_bytes ||
-        part.size > room->max_bytes - room->bytes)
+    if (!has_room(room->bytes, room->max_bytes, part.size) ||
+        !has_room(assembly->bytes, room->max_connection_bytes, part.size))
         return error_set(err, ERR_OVERLOADED,
                          "no room for another large message");
     return true;
@@ -77,7 +95,7 @@ static struct slice take(struct assembly *assembly, struct message *message)
 {
     buf_release(&assembly->whole);
     assembly->whole = message->bytes;
-    assembly->room->bytes -= message->bytes.size;
+    refund(assembly, message->bytes.size);
     buf_init(&message->bytes, 0);
     return buf_slice(&assembly->whole);
 }
@@ -88,13 +106,13 @@ static enum assembly_outcome add(struct assembly *assembly,
 {
     if (message->given_up)
         return ASSEMBLY_MORE;
-    if (!fits(assembly->room, message, part, err)) {
+    if (!fits(assembly, message, part, err)) {
         *body = message->bytes.size > 0 ? take(assembly, message) : part;
         message->given_up = true;
         return ASSEMBLY_REFUSED;
     }
     buf_append_slice(&message->bytes, part);
-    assembly->room->bytes += part.size;
+    charge(assembly, part.size);
     if (message->left > 0)
         return ASSEMBLY_MORE;
     *body = take(assembly, message);
@@ -148,7 +166,7 @@ void assembly_expire(struct assembly *assembly, uint64_t before_ms)
 
         if (message->touched_ms >= before_ms)
             return;
-        assembly->room->bytes -= message->bytes.size;
+        refund(assembly, message->bytes.size);
         buf_release(&message->bytes);
         message->given_up = true;
     }

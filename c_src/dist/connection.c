@@ -19,7 +19,8 @@ enum {
     TICK_PARTS = 4,          /* ticks and checks per tick time, as OTP does */
     TICK_ANSWER_GAP_MS = 50, /* or two that answer ticks never end */
     SILENCE_MS = 500,        /* of a peer that is greeted with TLS */
-    MESSAGES_ROOM = 4,       /* largest messages put together at once */
+    MESSAGES_ROOM = 4,       /* largest messages put together at once, */
+    MESSAGES_SHARE = 2,      /* and of one connection */
     STALL_GRACE_MS = 1000,
 };
 
@@ -31,6 +32,7 @@ void connection_group_init(struct connection_group *group)
     group->room = (struct assembly_room){
         .max_message_bytes = group->max_frame_bytes,
         .max_bytes = group->max_frame_bytes * MESSAGES_ROOM,
+        .max_connection_bytes = group->max_frame_bytes * MESSAGES_SHARE,
     };
     buf_init(&group->opened, SIZE_MAX);
     buf_init(&group->unsealed, SIZE_MAX);
@@ -133,12 +135,28 @@ static ssize_t write_now(struct connection *connection)
     return size == UV_EAGAIN ? 0 : size;
 }
 
+void connection_end(struct connection *connection)
+{
+    uv_os_fd_t fd;
+
+    if (connection->state != CONNECTION_UP)
+        return;
+    connection->state = CONNECTION_ENDING;
+    loop_timer_stop(&connection->timer);
+    if (connection->tls)
+        tls_close(connection->tls, &connection->out);
+    write_now(connection);
+    if (uv_fileno((uv_handle_t *)&connection->tcp, &fd) == 0)
+        shutdown(fd, SHUT_WR);
+}
+
 void connection_close(struct connection *connection, const char *reason)
 {
     if (connection->state == CONNECTION_CLOSED)
         return;
     leave_half_open(connection);
     if (connection->state != CONNECTION_DIALLING &&
+        connection->state != CONNECTION_ENDING &&
         connection->writing.size == 0) {
         if (connection->out.size == 0)
             fill(connection);
@@ -235,10 +253,10 @@ struct buf *connection_send_begin(struct connection *connection)
     return outbox_begin(&connection->outbox, held < max ? max - held : 0);
 }
 
-bool connection_send_end(struct connection *connection, enum outbox_order order)
+bool connection_send_end(struct connection *connection, uint64_t receiver)
 {
     connection->group->frames_out++;
-    if (!outbox_end(&connection->outbox, order)) {
+    if (!outbox_end(&connection->outbox, receiver)) {
         connection_close(connection, "reads too slowly: the queue is full");
         return false;
     }
@@ -526,6 +544,8 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *room)
     if (size == 0)
         return;
     connection->group->bytes_in += (uint64_t)size;
+    if (connection->state == CONNECTION_ENDING)
+        return;
     connection->read_at_ms = loop_now_ms(connection->group->loop);
     connection->silent = false;
     take_read(connection, slice_make(room->base, (size_t)size));

@@ -58,11 +58,6 @@ bool peer_send_end(struct peer *peer)
     return connection_send_end(peer->connection, OUTBOX_ANY_ORDER);
 }
 
-bool peer_send_end_in_order(struct peer *peer)
-{
-    return connection_send_end(peer->connection, OUTBOX_IN_ORDER);
-}
-
 uint64_t peer_flags(const struct peer *peer)
 {
     return connection_flags(peer->connection);
@@ -112,6 +107,16 @@ static void peer_move(struct peer *peer, enum peer_state state)
 
 /* Messages. */
 
+/* What the messages to one process of a peer have in common. */
+static uint64_t receiver_of(struct slice pid)
+{
+    struct pid parts;
+
+    if (!pid_read(term_from_raw(pid), &parts))
+        return OUTBOX_ANY_ORDER;
+    return ((uint64_t)parts.serial << 32 | parts.id) + 1;
+}
+
 static bool send_message(struct peer *peer, struct slice pid, struct slice head,
                          struct slice rest)
 {
@@ -123,7 +128,7 @@ static bool send_message(struct peer *peer, struct slice pid, struct slice head,
     control_put_payload(out, peer_flags(peer));
     buf_append_slice(out, head);
     buf_append_slice(out, rest);
-    return peer_send_end_in_order(peer);
+    return connection_send_end(peer->connection, receiver_of(pid));
 }
 
 /* In peer->queue, before pid and payload. */
@@ -650,16 +655,24 @@ static void on_no_handles(void *context)
     loop_defer(node->loop, &node->tell_closed, tell_closed, node);
 }
 
-static void close_list(struct list *connections, bool drained_only)
+static void close_list(struct list *connections)
+{
+    LIST_EACH(link, connections)
+    connection_close(LIST_ENTRY(link, struct connection, link),
+                     "this node shuts down");
+}
+
+static void end_drained(struct list *connections)
 {
     LIST_EACH(link, connections)
     {
         struct connection *connection =
             LIST_ENTRY(link, struct connection, link);
 
-        if (!drained_only || connection->state != CONNECTION_UP ||
-            connection_drained(connection))
+        if (connection->state < CONNECTION_UP)
             connection_close(connection, "this node shuts down");
+        else if (connection_drained(connection))
+            connection_end(connection);
     }
 }
 
@@ -676,7 +689,7 @@ static void close_outside(struct node *node)
         if (peer->state != PEER_UP)
             peer_free(peer);
     }
-    close_list(&node->group.half_open, false);
+    close_list(&node->group.half_open);
 }
 
 static void on_close_check(void *context)
@@ -684,7 +697,10 @@ static void on_close_check(void *context)
     struct node *node = context;
     bool late = loop_now_ms(node->loop) >= node->close_by_ms;
 
-    close_list(&node->group.others, !late);
+    if (late)
+        close_list(&node->group.others);
+    else
+        end_drained(&node->group.others);
     if (late) /* handles that are left wait for a name lookup */
         loop_defer(node->loop, &node->tell_closed, tell_closed, node);
     else
@@ -758,7 +774,7 @@ void node_free(struct node *node)
     node->handles.on_none = destroy;
     node->handles.context = node;
     close_outside(node);
-    close_list(&node->group.others, false);
+    close_list(&node->group.others);
     loop_timer_stop(&node->release_limit);
     loop_timer_stop(&node->close_timer);
     loop_timer_stop(&node->cluster_timer);

@@ -157,8 +157,6 @@ struct peer *node_peer_of(const struct node *node, struct slice raw);
 /* As connection_send_begin and _end. */
 struct buf *peer_send_begin(struct peer *peer);
 bool peer_send_end(struct peer *peer);
-/* The same, for one of several messages to a process. */
-bool peer_send_end_in_order(struct peer *peer);
 uint64_t peer_flags(const struct peer *peer);
 /* Connects to that node, unless it is connected, and tries again for so long.
  */

@@ -2,26 +2,30 @@
 
 #include "llm_router/base/mem.h"
 
-/* A frame that is written in fragments. */
+/* A frame that is written in fragments. Of those of one receiver only the first
+ * is in outbox->large. */
 struct large_frame {
-    struct list link;
+    struct list link; /* in outbox->large, or in `followers` of the first */
+    struct list followers;
+    uint64_t receiver;
     struct buf bytes;
     struct slice left; /* what is still to be written of it */
     uint64_t sequence;
     uint64_t parts;
-    struct buf behind; /* small frames that must not overtake it */
+    struct buf behind; /* small frames of the receiver that come after it */
 };
 
 void outbox_init(struct outbox *outbox, enum frame_form form)
 {
     *outbox = (struct outbox){.form = form};
     list_init(&outbox->large);
-    list_init(&outbox->in_order);
     buf_init(&outbox->frames, SIZE_MAX);
 }
 
 static void large_free(struct large_frame *large)
 {
+    LIST_EACH(link, &large->followers)
+    large_free(LIST_ENTRY(link, struct large_frame, link));
     list_remove(&large->link);
     buf_release(&large->bytes);
     buf_release(&large->behind);
@@ -31,8 +35,6 @@ static void large_free(struct large_frame *large)
 void outbox_release(struct outbox *outbox)
 {
     LIST_EACH(link, &outbox->large)
-    large_free(LIST_ENTRY(link, struct large_frame, link));
-    LIST_EACH(link, &outbox->in_order)
     large_free(LIST_ENTRY(link, struct large_frame, link));
     buf_release(&outbox->frames);
 }
@@ -71,43 +73,63 @@ static void move_frame(struct outbox *outbox, struct buf *bytes)
     frames->size = outbox->frame_start;
 }
 
-static void set_aside(struct outbox *outbox, struct list *list)
+/* The first frame of that receiver, or NULL. */
+static struct large_frame *find_first(const struct outbox *outbox,
+                                      uint64_t receiver)
+{
+    if (receiver == OUTBOX_ANY_ORDER)
+        return NULL;
+    LIST_EACH(link, &outbox->large)
+    {
+        struct large_frame *large = LIST_ENTRY(link, struct large_frame, link);
+
+        if (large->receiver == receiver)
+            return large;
+    }
+    return NULL;
+}
+
+static void set_aside(struct outbox *outbox, uint64_t receiver,
+                      struct large_frame *first)
 {
     struct large_frame *large = mem_alloc(sizeof(*large));
 
     move_frame(outbox, &large->bytes);
     buf_init(&large->behind, SIZE_MAX);
+    list_init(&large->followers);
+    large->receiver = receiver;
     large->left = frame_content(buf_slice(&large->bytes));
     large->parts = (large->left.size + FRAME_PART_SIZE - 1) / FRAME_PART_SIZE;
     large->sequence = ++outbox->sequence;
     outbox->large_bytes += large->left.size;
-    list_append(list, &large->link);
+    list_append(first ? &first->followers : &outbox->large, &large->link);
 }
 
-static void hold_back(struct outbox *outbox)
+static void hold_back(struct outbox *outbox, struct large_frame *first)
 {
-    struct large_frame *last =
-        LIST_ENTRY(outbox->in_order.previous, struct large_frame, link);
     struct slice frame = last_frame(outbox);
+    struct large_frame *last = first;
 
+    if (!list_is_empty(&first->followers))
+        last = LIST_ENTRY(first->followers.previous, struct large_frame, link);
     buf_append_slice(&last->behind, frame);
     outbox->large_bytes += frame.size;
     outbox->frames.size -= frame.size;
 }
 
-bool outbox_end(struct outbox *outbox, enum outbox_order order)
+bool outbox_end(struct outbox *outbox, uint64_t receiver)
 {
-    struct list *list =
-        order == OUTBOX_IN_ORDER ? &outbox->in_order : &outbox->large;
+    struct large_frame *first;
 
     if (!frame_end(&outbox->frames, outbox->frame_start))
         return false;
     if (outbox->form == FRAME_PASS_THROUGH)
         return true;
+    first = find_first(outbox, receiver);
     if (frame_content(last_frame(outbox)).size > FRAME_PART_SIZE)
-        set_aside(outbox, list);
-    else if (order == OUTBOX_IN_ORDER && !list_is_empty(list))
-        hold_back(outbox);
+        set_aside(outbox, receiver, first);
+    else if (first)
+        hold_back(outbox, first);
     return true;
 }
 
@@ -134,42 +156,46 @@ static void put_part(struct outbox *outbox, struct large_frame *large,
     outbox->large_bytes -= size;
 }
 
+/* Its place is the next one's of the receiver, which is served last now. */
 static void finish(struct outbox *outbox, struct large_frame *large,
                    struct buf *out)
 {
     buf_append_slice(out, buf_slice(&large->behind));
     outbox->large_bytes -= large->behind.size;
+    if (!list_is_empty(&large->followers)) {
+        struct large_frame *next =
+            LIST_ENTRY(large->followers.next, struct large_frame, link);
+
+        list_remove(&next->link);
+        list_append(&outbox->large, &next->link);
+        list_move(&next->followers, &large->followers);
+    }
     large_free(large);
 }
 
-/* One part of the list's first frame; false: there is none. */
-static bool serve(struct outbox *outbox, struct list *list, struct buf *out)
+/* One part of the frame whose turn it is; false: there is none. */
+static bool serve(struct outbox *outbox, struct buf *out)
 {
     struct large_frame *large;
 
-    if (list_is_empty(list))
+    if (list_is_empty(&outbox->large))
         return false;
-    large = LIST_ENTRY(list->next, struct large_frame, link);
+    large = LIST_ENTRY(outbox->large.next, struct large_frame, link);
     put_part(outbox, large, out);
-    if (large->parts == 0) {
+    list_remove(&large->link);
+    list_append(&outbox->large, &large->link);
+    if (large->parts == 0)
         finish(outbox, large, out);
-    } else if (list == &outbox->large) {
-        list_remove(&large->link);
-        list_append(list, &large->link);
-    }
     return true;
 }
 
 void outbox_take(struct outbox *outbox, struct buf *out)
 {
     struct buf empty = *out;
-    bool more;
 
     *out = outbox->frames;
     outbox->frames = empty;
     out->max = SIZE_MAX;
-    do {
-        more = serve(outbox, &outbox->in_order, out);
-        more |= serve(outbox, &outbox->large, out);
-    } while (more && out->size < OUTBOX_BURST_BYTES);
+    while (serve(outbox, out) && out->size < OUTBOX_BURST_BYTES)
+        ;
 }

@@ -566,27 +566,46 @@ void process_signal(struct peer *peer, struct slice body)
     }
 }
 
-/* Of a signal that is not taken only the control message and the beginning of
- * the payload are there. */
+/* rex is called as a server is, with {badrpc, system_limit} as an answer. */
+static void refuse_rex(struct node *node, struct slice payload)
+{
+    static const struct slice badrpc =
+        SLICE_LITERAL("h\2w\6badrpcw\14system_limit");
+    struct slice pid = slice_of(NULL), tag = slice_of(NULL);
+    struct gen_call call;
+
+    read_head(payload, &pid, &tag);
+    if (pid.size == 0) {
+        node->dropped_signals++;
+        return;
+    }
+    call = (struct gen_call){.pid = pid, .tag = tag};
+    read_tag(term_from_raw(tag), &call);
+    gen_call_reply(node, &call, badrpc);
+}
+
+/* Of a signal that is not taken only the control message and perhaps the
+ * beginning of the payload are there. */
 void process_refused(struct peer *peer, struct slice body,
                      const struct error *why)
 {
     struct node *node = peer->node;
+    enum target target = TARGET_NOBODY;
     struct control control;
     struct call *call;
     struct error err;
 
     if (!control_decode(body, control_form(peer_flags(peer)), &node->limits,
-                        &control, &err)) {
-        connection_close(peer->connection, err.message);
-        return;
-    }
+                        &control, &err))
+        control.kind = CONTROL_IGNORED;
+    if (control.kind == CONTROL_SEND || control.kind == CONTROL_SEND_NAME)
+        target = target_of(node, control.to, &call);
     if (control.kind == CONTROL_SPAWN)
         rpc_refused(peer, &control);
-    else if ((control.kind == CONTROL_SEND ||
-              control.kind == CONTROL_SEND_NAME) &&
-             target_of(node, control.to, &call) == TARGET_SERVICE)
+    else if (target == TARGET_SERVICE)
         refuse(peer, control.payload, why);
+    else if (target == TARGET_REX)
+        refuse_rex(node, control.payload);
     else
         node->dropped_signals++;
 }

@@ -79,7 +79,8 @@ static void set_up(void)
     struct error err;
 
     room = (struct assembly_room){.max_message_bytes = MESSAGE_MAX,
-                                  .max_bytes = SIZE_MAX};
+                                  .max_bytes = SIZE_MAX,
+                                  .max_connection_bytes = SIZE_MAX};
     for (size_t i = 0; i < CONNECTIONS; i++)
         connect(i);
     require(assembly_add(&assemblies[0], FRAME_FIRST, &empty, 0, &body, &err) ==

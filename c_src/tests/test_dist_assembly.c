@@ -13,7 +13,8 @@ static int set_up(void **state)
 {
     (void)state;
     room = (struct assembly_room){.max_message_bytes = MESSAGE_MAX,
-                                  .max_bytes = ROOM_MAX};
+                                  .max_bytes = ROOM_MAX,
+                                  .max_connection_bytes = SIZE_MAX};
     assembly_init(&assembly, &room, 4711);
     assembly_init(&other, &room, 4712);
     return 0;
@@ -246,6 +247,18 @@ static void all_connections_share_the_room(void **state)
     assert_int_equal(bulk(&other, FRAME_FIRST, 6, 2, HALF), ASSEMBLY_MORE);
 }
 
+static void one_connection_has_a_share_of_the_room(void **state)
+{
+    (void)state;
+    room.max_connection_bytes = 3 * HALF;
+    assert_int_equal(bulk(&assembly, FRAME_FIRST, 1, 2, HALF), ASSEMBLY_MORE);
+    assert_int_equal(bulk(&assembly, FRAME_FIRST, 2, 2, HALF), ASSEMBLY_MORE);
+    assert_int_equal(bulk(&assembly, FRAME_FIRST, 3, 2, HALF),
+                     ASSEMBLY_REFUSED);
+    assert_int_equal(err.code, ERR_OVERLOADED);
+    assert_int_equal(bulk(&other, FRAME_FIRST, 3, 2, HALF), ASSEMBLY_MORE);
+}
+
 static void messages_without_bytes_take_room_too(void **state)
 {
     uint64_t sequence = 0;
@@ -395,6 +408,7 @@ int main(void)
         TEST(without_room_a_message_is_refused_and_the_others_go_on),
         TEST(a_message_that_grows_out_of_the_room_gives_it_back),
         TEST(all_connections_share_the_room),
+        TEST(one_connection_has_a_share_of_the_room),
         TEST(messages_without_bytes_take_room_too),
         TEST(there_is_a_maximum_of_messages_at_once),
         TEST(fragments_in_another_order_are_malformed),

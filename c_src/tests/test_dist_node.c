@@ -210,12 +210,11 @@ static void start_ready(void)
 
 /* Signals of the test's peer. */
 
-static struct buf self_pid, reference;
+static struct buf self_pid = {.max = SIZE_MAX}, reference;
 
 static struct slice own_pid(const struct test_peer *peer)
 {
-    buf_release(&self_pid);
-    buf_init(&self_pid, SIZE_MAX);
+    buf_clear(&self_pid);
     term_put_pid(&self_pid, peer->self.name, 9, 0, peer->self.creation);
     return buf_slice(&self_pid);
 }

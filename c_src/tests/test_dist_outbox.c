@@ -4,6 +4,7 @@
 #include "llm_router/dist/assembly.h"
 #include "llm_router/dist/outbox.h"
 
+enum { ONE_PROCESS = 7, ANOTHER = 8 }; /* receivers */
 enum {
     MAX_BYTES = 64 << 20,
     HEAD = 7,      /* of a headed frame */
@@ -40,7 +41,8 @@ static int set_up(void **state)
     outbox_init(&outbox, FRAME_HEADED);
     buf_init(&taken, SIZE_MAX);
     room = (struct assembly_room){.max_message_bytes = MAX_BYTES,
-                                  .max_bytes = MAX_BYTES};
+                                  .max_bytes = MAX_BYTES,
+                                  .max_connection_bytes = MAX_BYTES};
     assembly_init(&assembly, &room, 4711);
     return 0;
 }
@@ -55,7 +57,7 @@ static int tear_down(void **state)
 }
 
 static bool put_within(size_t max_bytes, char name, size_t size,
-                       enum outbox_order order)
+                       uint64_t receiver)
 {
     struct buf *out = outbox_begin(&outbox, max_bytes);
 
@@ -63,12 +65,12 @@ static bool put_within(size_t max_bytes, char name, size_t size,
         buf_append_byte(out, name);
     if (size > 1)
         buf_append(out, pattern + name, size - 1);
-    return outbox_end(&outbox, order);
+    return outbox_end(&outbox, receiver);
 }
 
-static void put(char name, size_t size, enum outbox_order order)
+static void put(char name, size_t size, uint64_t receiver)
 {
-    assert_true(put_within(MAX_BYTES, name, size, order));
+    assert_true(put_within(MAX_BYTES, name, size, receiver));
 }
 
 static void assert_bytes(char name, size_t size)
@@ -165,9 +167,9 @@ static void small_frames_go_out_at_once_in_the_order_they_came(void **state)
 {
     (void)state;
     put('a', 10, OUTBOX_ANY_ORDER);
-    put('b', 1, OUTBOX_IN_ORDER);
+    put('b', 1, ONE_PROCESS);
     put('c', FRAME_PART_SIZE, OUTBOX_ANY_ORDER);
-    put('d', 1000, OUTBOX_IN_ORDER);
+    put('d', 1000, ONE_PROCESS);
     assert_int_equal(outbox_size(&outbox),
                      10 + 1 + FRAME_PART_SIZE + 1000 + 4 * HEAD);
     assert_string_equal(receive_all(), "abcd ");
@@ -183,7 +185,7 @@ static void an_empty_outbox_gives_nothing(void **state)
 static void a_frame_of_just_a_part_is_written_whole(void **state)
 {
     (void)state;
-    put('a', FRAME_PART_SIZE, OUTBOX_IN_ORDER);
+    put('a', FRAME_PART_SIZE, ONE_PROCESS);
     put('b', FRAME_PART_SIZE, OUTBOX_ANY_ORDER);
     assert_true(take());
     assert_next(FRAME_SIGNAL, 0);
@@ -232,9 +234,9 @@ static void put_together_again_large_frames_are_what_they_were(void **state)
 {
     (void)state;
     put('A', 3 << 20, OUTBOX_ANY_ORDER);
-    put('B', 2 << 20, OUTBOX_IN_ORDER);
+    put('B', 2 << 20, ONE_PROCESS);
     put('C', FRAME_PART_SIZE + 1, OUTBOX_ANY_ORDER);
-    put('D', 2 * FRAME_PART_SIZE, OUTBOX_IN_ORDER);
+    put('D', 2 * FRAME_PART_SIZE, ONE_PROCESS);
     while (take()) {
         for (; receive(); drop()) {
             switch (body.data[0]) {
@@ -265,7 +267,7 @@ static void small_frames_overtake_a_large_one(void **state)
     (void)state;
     put('L', 1 << 20, OUTBOX_ANY_ORDER);
     put('a', 10, OUTBOX_ANY_ORDER);
-    put('b', 10, OUTBOX_IN_ORDER);
+    put('b', 10, ONE_PROCESS);
     assert_true(take());
     assert_next(FRAME_SIGNAL, 0);
     assert_bytes('a', 10);
@@ -281,26 +283,26 @@ static void small_frames_overtake_a_large_one(void **state)
 static void small_frames_in_order_stay_behind_the_large_one(void **state)
 {
     (void)state;
-    put('a', 10, OUTBOX_IN_ORDER);
-    put('L', 1 << 20, OUTBOX_IN_ORDER);
-    put('b', 10, OUTBOX_IN_ORDER);
+    put('a', 10, ONE_PROCESS);
+    put('L', 1 << 20, ONE_PROCESS);
+    put('b', 10, ONE_PROCESS);
     put('c', 10, OUTBOX_ANY_ORDER);
-    put('d', 1000, OUTBOX_IN_ORDER);
+    put('d', 1000, ONE_PROCESS);
     assert_int_equal(outbox_size(&outbox), (1 << 20) + 1030 + 4 * HEAD);
     assert_string_equal(receive_all(), "ac   Lbd ");
-    put('e', 10, OUTBOX_IN_ORDER);
+    put('e', 10, ONE_PROCESS);
     assert_string_equal(receive_all(), "e ");
 }
 
 static void large_frames_in_order_go_one_after_the_other(void **state)
 {
     (void)state;
-    put('K', 4 << 20, OUTBOX_IN_ORDER);
-    put('a', 10, OUTBOX_IN_ORDER);
-    put('L', FRAME_PART_SIZE + 1, OUTBOX_IN_ORDER);
-    put('b', 10, OUTBOX_IN_ORDER);
-    put('M', 1 << 20, OUTBOX_IN_ORDER);
-    put('c', 10, OUTBOX_IN_ORDER);
+    put('K', 4 << 20, ONE_PROCESS);
+    put('a', 10, ONE_PROCESS);
+    put('L', FRAME_PART_SIZE + 1, ONE_PROCESS);
+    put('b', 10, ONE_PROCESS);
+    put('M', 1 << 20, ONE_PROCESS);
+    put('c', 10, ONE_PROCESS);
     for (size_t i = 1; i < pieces(4 << 20); i++) {
         assert_true(take());
         assert_false(receive());
@@ -328,12 +330,12 @@ static void large_frames_of_either_order_share_the_output(void **state)
     const char *names;
 
     (void)state;
-    put('O', 8 << 20, OUTBOX_IN_ORDER);
+    put('O', 8 << 20, ONE_PROCESS);
     put('A', 1 << 20, OUTBOX_ANY_ORDER);
     names = receive_all();
     assert_true(strchr(names, 'A') < strchr(names, 'O'));
     put('A', 8 << 20, OUTBOX_ANY_ORDER);
-    put('O', 1 << 20, OUTBOX_IN_ORDER);
+    put('O', 1 << 20, ONE_PROCESS);
     names = receive_all();
     assert_true(strchr(names, 'O') < strchr(names, 'A'));
 }
@@ -345,9 +347,9 @@ static void without_fragments_nothing_is_cut_or_overtakes(void **state)
     (void)state;
     outbox.form = FRAME_PASS_THROUGH;
     put('L', 1 << 20, OUTBOX_ANY_ORDER);
-    put('M', 1 << 20, OUTBOX_IN_ORDER);
+    put('M', 1 << 20, ONE_PROCESS);
     put('a', 10, OUTBOX_ANY_ORDER);
-    put('b', 10, OUTBOX_IN_ORDER);
+    put('b', 10, ONE_PROCESS);
     assert_true(take());
     assert_int_equal(outbox_size(&outbox), 0);
     for (const char *name = "LMab"; *name; name++) {
@@ -366,7 +368,7 @@ static void a_piece_of_output_is_bounded_but_for_small_frames(void **state)
     (void)state;
     put('A', 2 << 20, OUTBOX_ANY_ORDER);
     put('B', 2 << 20, OUTBOX_ANY_ORDER);
-    put('O', 2 << 20, OUTBOX_IN_ORDER);
+    put('O', 2 << 20, ONE_PROCESS);
     while (outbox_size(&outbox) > 0) {
         take();
         assert_true(taken.size <
@@ -381,8 +383,8 @@ static void the_limit_counts_everything_that_waits(void **state)
     (void)state;
     assert_true(put_within(max, 'A', half, OUTBOX_ANY_ORDER));
     assert_true(put_within(max, 'a', 1000, OUTBOX_ANY_ORDER));
-    assert_true(put_within(max, 'B', half / 2, OUTBOX_IN_ORDER));
-    assert_true(put_within(max, 'b', 1000, OUTBOX_IN_ORDER));
+    assert_true(put_within(max, 'B', half / 2, ONE_PROCESS));
+    assert_true(put_within(max, 'b', 1000, ONE_PROCESS));
     assert_int_equal(outbox_size(&outbox), half + half / 2 + 2000 + 2 * HEAD);
     assert_false(
         put_within(max, 'x', half / 2 - 2000 - 3 * HEAD + 1, OUTBOX_ANY_ORDER));
@@ -391,7 +393,7 @@ static void the_limit_counts_everything_that_waits(void **state)
     assert_int_equal(outbox_size(&outbox), max - HEAD);
     assert_false(put_within(max, 'x', 1, OUTBOX_ANY_ORDER));
     assert_true(put_within(max, 0, 0, OUTBOX_ANY_ORDER));
-    assert_false(put_within(max, 'x', 0, OUTBOX_IN_ORDER));
+    assert_false(put_within(max, 'x', 0, ONE_PROCESS));
     assert_int_equal(outbox_size(&outbox), max);
 }
 
@@ -410,13 +412,13 @@ static void room_comes_back_as_large_frames_are_written(void **state)
 static void a_refused_frame_leaves_no_trace(void **state)
 {
     (void)state;
-    put('L', 1 << 20, OUTBOX_IN_ORDER);
+    put('L', 1 << 20, ONE_PROCESS);
     put('a', 10, OUTBOX_ANY_ORDER);
-    put('b', 10, OUTBOX_IN_ORDER);
+    put('b', 10, ONE_PROCESS);
     assert_false(put_within((1 << 20) + 100, 'x', 100, OUTBOX_ANY_ORDER));
-    assert_false(put_within(10, 'x', 100, OUTBOX_IN_ORDER));
+    assert_false(put_within(10, 'x', 100, ONE_PROCESS));
     assert_false(put_within(2 << 20, 'x', 2 << 20, OUTBOX_ANY_ORDER));
-    assert_false(put_within(0, 'x', 0, OUTBOX_IN_ORDER));
+    assert_false(put_within(0, 'x', 0, ONE_PROCESS));
     assert_int_equal(outbox_size(&outbox), (1 << 20) + 20 + 2 * HEAD);
     put('c', 10, OUTBOX_ANY_ORDER);
     assert_string_equal(receive_all(), "ac   Lb ");
@@ -437,6 +439,29 @@ static void ticks_go_out_although_the_outbox_is_full(void **state)
     assert_int_equal(unread.size, 0);
 }
 
+static void only_the_same_process_waits_behind_a_large_frame(void **state)
+{
+    (void)state;
+    put('L', 1 << 20, ONE_PROCESS);
+    put('a', 10, ANOTHER);
+    put('b', 10, ONE_PROCESS);
+    put('K', FRAME_PART_SIZE + 1, ANOTHER);
+    assert_true(take());
+    assert_true(receive());
+    assert_bytes('a', 10);
+    drop();
+    assert_true(receive());
+    assert_bytes('K', FRAME_PART_SIZE + 1);
+    drop();
+    while (!receive())
+        assert_true(take());
+    assert_bytes('L', 1 << 20);
+    drop();
+    assert_true(receive());
+    assert_bytes('b', 10);
+    drop();
+}
+
 static void sustained_small_frames_do_not_starve_large_ones(void **state)
 {
     enum { SIZE = 20 * FRAME_PART_SIZE };
@@ -444,8 +469,8 @@ static void sustained_small_frames_do_not_starve_large_ones(void **state)
 
     (void)state;
     put('A', SIZE, OUTBOX_ANY_ORDER);
-    put('O', SIZE, OUTBOX_IN_ORDER);
-    for (int i = 0; i < SIZE / FRAME_PART_SIZE; i++) {
+    put('O', SIZE, ONE_PROCESS);
+    for (int i = 0; i < 2 * SIZE / FRAME_PART_SIZE; i++) {
         for (size_t size = 0; size < 2 * OUTBOX_BURST_BYTES; size += 1000)
             put('s', 1000, OUTBOX_ANY_ORDER);
         assert_true(take());
@@ -462,7 +487,7 @@ static void sustained_large_frames_do_not_hold_small_ones_up(void **state)
     for (int i = 0; i < 100; i++) {
         if (outbox_size(&outbox) < 4 << 20) {
             put('A', 1 << 20, OUTBOX_ANY_ORDER);
-            put('O', 1 << 20, OUTBOX_IN_ORDER);
+            put('O', 1 << 20, ONE_PROCESS);
         }
         put('s', 10, OUTBOX_ANY_ORDER);
         assert_true(take());
@@ -482,10 +507,10 @@ small_frames_held_back_all_go_with_the_end_of_the_large_one(void **state)
     size_t there = 0;
 
     (void)state;
-    put('O', FRAME_PART_SIZE + 1, OUTBOX_IN_ORDER);
+    put('O', FRAME_PART_SIZE + 1, ONE_PROCESS);
     put('A', 1 << 20, OUTBOX_ANY_ORDER);
     for (int i = 0; i < SMALL; i++)
-        put('s', 10, OUTBOX_IN_ORDER);
+        put('s', 10, ONE_PROCESS);
     assert_true(take());
     for (; receive(); drop())
         there += body.data[0] == 's';
@@ -500,7 +525,7 @@ static void the_size_is_exact_at_every_moment(void **state)
     for (size_t i = 0; i < 200; i++) {
         size_t size = i * 7919 % (3 * FRAME_PART_SIZE) + 1;
 
-        put('x', size, i % 3 ? OUTBOX_ANY_ORDER : OUTBOX_IN_ORDER);
+        put('x', size, i % 3 ? OUTBOX_ANY_ORDER : ONE_PROCESS);
         content += size;
         headers += size <= FRAME_PART_SIZE ? HEAD : 0;
         if (i % 5 == 4) {
@@ -517,9 +542,9 @@ static void what_was_not_taken_is_released(void **state)
 {
     (void)state;
     put('A', 1 << 20, OUTBOX_ANY_ORDER);
-    put('O', 1 << 20, OUTBOX_IN_ORDER);
-    put('P', 1 << 20, OUTBOX_IN_ORDER);
-    put('a', 10, OUTBOX_IN_ORDER);
+    put('O', 1 << 20, ONE_PROCESS);
+    put('P', 1 << 20, ONE_PROCESS);
+    put('a', 10, ONE_PROCESS);
     assert_true(take());
 }
 
@@ -545,6 +570,7 @@ int main(void)
         TEST(room_comes_back_as_large_frames_are_written),
         TEST(a_refused_frame_leaves_no_trace),
         TEST(ticks_go_out_although_the_outbox_is_full),
+        TEST(only_the_same_process_waits_behind_a_large_frame),
         TEST(sustained_small_frames_do_not_starve_large_ones),
         TEST(sustained_large_frames_do_not_hold_small_ones_up),
         TEST(small_frames_held_back_all_go_with_the_end_of_the_large_one),

@@ -8,7 +8,7 @@
 %% suite did not start counts as failed. The exit status is 0 if none failed.
 -module(ct_report).
 
--export([main/1]).
+-export([main/1, print/2]).
 -export([id/1, init/2, pre_init_per_testcase/4, post_end_per_testcase/5,
          on_tc_fail/4, on_tc_skip/4]).
 
@@ -47,6 +47,8 @@ print_all(Port) ->
             print_all(Port)
     end.
 
+%% A line among the results.
+-spec print(string(), list()) -> term().
 print(Format, Args) ->
     ?MODULE ! {line, io_lib:format(Format, Args)}.
 

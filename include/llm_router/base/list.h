@@ -37,6 +37,16 @@ static inline void list_append(struct list *head, struct list *link)
     head->previous = link;
 }
 
+/* Moves all of `from` behind `head`, which is empty. */
+static inline void list_move(struct list *head, struct list *from)
+{
+    if (list_is_empty(from))
+        return;
+    *head = *from;
+    head->next->previous = head->previous->next = head;
+    list_init(from);
+}
+
 static inline void list_remove(struct list *link)
 {
     link->previous->next = link->next;

@@ -15,12 +15,14 @@
 /* Shared by all connections of a node. */
 struct assembly_room {
     size_t max_message_bytes;
-    size_t max_bytes; /* of messages that are not whole, in all */
+    /* Of messages that are not whole: in all, and of one connection. */
+    size_t max_bytes, max_connection_bytes;
     size_t bytes;
 };
 
 struct assembly {
     struct assembly_room *room;
+    size_t bytes;        /* of the room's */
     struct map messages; /* by sequence number */
     struct list oldest;  /* the same; who had no fragment for longest first */
     struct buf whole;    /* the message that was completed last */

@@ -65,6 +65,7 @@ enum connection_state {
     CONNECTION_DIALLING, /* the socket connects */
     CONNECTION_HANDSHAKE,
     CONNECTION_UP,
+    CONNECTION_ENDING, /* half closed; what comes is thrown away */
     CONNECTION_CLOSED, /* libuv has not let go of it yet */
 };
 
@@ -115,11 +116,16 @@ struct connection *connection_dial(struct connection_group *group,
 struct buf *connection_send_begin(struct connection *connection);
 
 /* False: the queue is full, and the connection is closed for it. */
-bool connection_send_end(struct connection *connection,
-                         enum outbox_order order);
+bool connection_send_end(struct connection *connection, uint64_t receiver);
 
 /* True when nothing waits to be written. */
 bool connection_drained(const struct connection *connection);
+
+/* To be called when it is drained: says that nothing more will come, and waits
+ * for the peer to close. A plain close, with bytes of the peer unread, would be
+ * a reset, and the peer might lose answers that it has not read yet. Nothing
+ * unless the connection is up. */
+void connection_end(struct connection *connection);
 
 /* Sends what fits into the socket's own buffer, then closes; `closed` comes
  * later. Nothing on a closed one. */
