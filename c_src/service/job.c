@@ -6,7 +6,10 @@
 #include "llm_router/core/quote.h"
 #include "service/service_internal.h"
 
-enum { REQUEST_ID_SIZE = 16 /* of the ids made here */ };
+enum {
+    REQUEST_ID_SIZE = 16,    /* of the ids made here */
+    VALUE_KEEP = 256 * 1024, /* of the memory that answers are written to */
+};
 
 /* The edges of the state machine; anything else is a defect. */
 static const unsigned edges[] = {
@@ -118,6 +121,7 @@ static void answer_takers(struct job *job)
 
         deliver(service, &taker->reply, &taker->origin, job->request.operation);
     }
+    buf_shrink(&service->value, VALUE_KEEP);
 }
 
 void job_fail(struct job *job, const struct error *err)
