@@ -23,6 +23,7 @@ all() ->
      a_name_taken_away_is_not_fought_for_and_retaken_when_free,
      a_stray_exit_signal_takes_nothing_away,
      two_routers_have_one_owner_and_the_other_takes_over,
+     a_standby_leaves_the_name_to_a_living_holder,
      a_name_conflict_is_resolved_when_clusters_merge,
      a_peer_that_was_not_there_at_start_is_connected_later,
      termination_gives_up_the_name_before_it_stops_answering,
@@ -204,22 +205,41 @@ a_stray_exit_signal_takes_nothing_away(Config) ->
 %% The second router stands by, and takes the name when the first is killed.
 two_routers_have_one_owner_and_the_other_takes_over(Config) ->
     Caller = bed:caller(Config),
-    #{cookie := Cookie, dir := Dir, provider := Provider} =
-        proplists:get_value(bed, Config),
-    Second = bed:node_name(second),
-    {ok, Standby} =
-        router:start(#{node => Second, cookie => Cookie, dir => Dir,
-                       connect => [maps:get(node, Caller)],
-                       env => [{"OPENAI_API_KEY", "sk-test-key"},
-                               {"OPENAI_BASE_URL",
-                                binary_to_list(
-                                  scripted_provider:url(Provider))}]}),
+    {Standby, Second} = start_standby(Config),
     timer:sleep(1500),
     ?assertEqual(bed:node(Config), whereis_node(Caller)),
     pong = bed:on(Caller, fun() -> gen_server:call({llm_router, Second}, ping)
                           end),
     bed:kill_router(Config),
     bed:eventually(fun() -> whereis_node(Caller) =:= Second end, 10000),
+    {exited, 0} = router:stop(Standby).
+
+start_standby(Config) ->
+    #{cookie := Cookie, dir := Dir, provider := Provider} =
+        proplists:get_value(bed, Config),
+    Url = binary_to_list(scripted_provider:url(Provider)),
+    Second = bed:node_name(second),
+    {ok, Standby} =
+        router:start(#{node => Second, cookie => Cookie, dir => Dir,
+                       connect => [maps:get(node, bed:caller(Config))],
+                       env => [{"OPENAI_API_KEY", "sk-test-key"},
+                               {"OPENAI_BASE_URL", Url}]}),
+    {Standby, Second}.
+
+%% A node that is connected to the standby first knows no holder, and what is
+%% registered there is registered in the whole cluster.
+a_standby_leaves_the_name_to_a_living_holder(Config) ->
+    Caller = bed:caller(Config),
+    {Standby, Second} = start_standby(Config),
+    Holder = bed:node(Config),
+    Loner = new_loner(Config),
+    true = connect(Loner, Second),
+    true = connect(Caller, maps:get(node, Loner)),
+    Seen = [begin timer:sleep(50), whereis_node(Caller) end
+            || _ <- lists:seq(1, 150)],
+    ?assertEqual([Holder], lists:usort(Seen)),
+    back(Loner, Config),
+    bed:stop_caller(Loner),
     {exited, 0} = router:stop(Standby).
 
 %% Both orders of names: global asks the router, or decides without it.

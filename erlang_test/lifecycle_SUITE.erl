@@ -23,6 +23,7 @@ all() ->
      a_missing_epmd_exits_with_3,
      an_epmd_that_comes_late_is_waited_for,
      a_long_name_is_served,
+     the_port_may_be_given,
      the_cookie_may_come_from_a_file,
      the_key_may_come_from_a_file,
      %% living
@@ -205,6 +206,22 @@ a_long_name_is_served(Config) ->
                                     gen_server:call({llm_router, Router}, ping)}
                           end),
     bed:stop_caller(Caller),
+    {exited, 0} = router:stop(Running).
+
+the_port_may_be_given(Config) ->
+    Router = bed:node_name(router),
+    {ok, Probe} = gen_tcp:listen(0, [{reuseaddr, true}]),
+    {ok, Port} = inet:port(Probe),
+    ok = gen_tcp:close(Probe),
+    #{env := Env} = Opts = with_provider(Config, Router, "port"),
+    Variable = {"LLM_ROUTER_NODE_PORT", integer_to_list(Port)},
+    {ok, Running} = router:start(Opts#{env => [Variable | Env]}),
+    [Name, Host] = string:split(atom_to_list(Router), "@"),
+    {port, Port, _} = erl_epmd:port_please(Name, Host),
+    {error, {exited, 3, Stderr}} =
+        router:start(Opts#{node => bed:node_name(second),
+                           env => [Variable | Env]}),
+    {_, _} = binary:match(Stderr, integer_to_binary(Port)),
     {exited, 0} = router:stop(Running).
 
 with_provider(Config, Node, Cookie) ->

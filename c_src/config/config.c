@@ -62,6 +62,7 @@ static const struct key keys[] = {
     INTEGER("timeouts", "request_ms", request_timeout_ms, 1, HOUR_MS, "300000"),
     INTEGER("timeouts", "drain_ms", drain_timeout_ms, 0, HOUR_MS, "30000"),
     INTEGER("timeouts", "startup_ms", startup_timeout_ms, 0, HOUR_MS, "5000"),
+    INTEGER("node", "port", port, 0, 65535, "0"),
     INTEGER("node", "tick_time_ms", tick_time_ms, 1000, HOUR_MS, "60000"),
     INTEGER("limits", "in_flight", max_in_flight, 1, 1000000, "20000"),
     INTEGER("limits", "frame_bytes", max_frame_bytes, 65536, 1024 * MIB,

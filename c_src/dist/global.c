@@ -5,9 +5,11 @@
  * at once when it comes up, then every second, or every five while it names
  * us. Only where it means nobody is it registered; another holder is never
  * fought, however it came by the name. So of several routers one holds the
- * first name and the others stand by. Questions are generic calls to
- * the peer's `rex` with a reference of ours, so that nothing waits in between
- * (a registration can block on the cluster's global lock). */
+ * first name and the others stand by. A registration spreads through the whole
+ * cluster: where a node alone does not know a holder that others know, that
+ * one is registered again, and we only if that does not help. Questions are
+ * generic calls to the peer's `rex` with a reference of ours, so that nothing
+ * waits in between (a registration can block on the cluster's global lock). */
 #include "dist/node_internal.h"
 
 #include <stdio.h>
@@ -17,6 +19,7 @@
 
 enum {
     ASK_AGAIN_MS = 1000,
+    NOBODY_PATIENCE = 10, /* answers, before we take the place of a holder */
     CHECK_MS = 5000,
     SUSPECT_MS = 50, /* whatever the number of suspicious signals */
     REPLY_TIMEOUT_MS = 5000,
@@ -25,6 +28,7 @@ enum {
 static const char *const functions[] = {
     [GLOBAL_WHEREIS] = "whereis_name",
     [GLOBAL_REGISTER] = "register_name",
+    [GLOBAL_RESTORE] = "register_name",
     [GLOBAL_UNREGISTER] = "unregister_name",
 };
 
@@ -72,14 +76,14 @@ static void wait_ms(struct global_view *view, uint64_t delay_ms)
 
 /* With this method the loser of a conflict gets a message, not a kill. */
 static void put_arguments(struct buf *out, const struct global_name *name,
-                          enum global_request request)
+                          struct slice pid)
 {
-    bool registers = request == GLOBAL_REGISTER;
+    bool registers = pid.size > 0;
 
     term_put_list(out, registers ? 3 : 1);
     term_put_raw(out, buf_slice(&name->term));
     if (registers) {
-        term_put_raw(out, buf_slice(&name->pid));
+        term_put_raw(out, pid);
         term_put_tuple(out, 2);
         term_put_atom(out, "global");
         term_put_atom(out, "random_notify_name");
@@ -87,19 +91,26 @@ static void put_arguments(struct buf *out, const struct global_name *name,
     term_put_nil(out);
 }
 
-static void ask(struct global_view *view, enum global_request request)
+/* `pid` is who is to be registered. */
+static void request(struct global_view *view, enum global_request request,
+                    struct slice pid)
 {
     struct peer *peer = view->peer;
     struct buf *arguments = &peer->node->scratch;
 
     buf_clear(arguments);
-    put_arguments(arguments, view->name, request);
+    put_arguments(arguments, view->name, pid);
     view->reference =
         rpc_ask(peer, "global", functions[request], buf_slice(arguments));
     if (view->reference == 0)
         return;
     view->request = request;
     wait_ms(view, REPLY_TIMEOUT_MS);
+}
+
+static void ask(struct global_view *view, enum global_request question)
+{
+    request(view, question, slice_of(NULL));
 }
 
 static void set_held(struct global_view *view, bool held)
@@ -205,19 +216,51 @@ static void on_due(void *context)
     next(view, ASK_AGAIN_MS);
 }
 
+/* A holder that another peer names; it may have died within the last second. */
+static struct slice find_holder(const struct global_view *view)
+{
+    size_t index = (size_t)(view - view->peer->global);
+
+    LIST_EACH(link, &view->peer->node->peer_list)
+    {
+        const struct peer *peer = LIST_ENTRY(link, struct peer, link);
+
+        if (peer->state == PEER_UP && peer->global[index].holder.size > 0)
+            return buf_slice(&peer->global[index].holder);
+    }
+    return slice_of(NULL);
+}
+
+static void on_nobody(struct global_view *view)
+{
+    struct slice holder = find_holder(view);
+
+    view->nobody++;
+    if (holder.size == 0 || view->nobody > NOBODY_PATIENCE)
+        request(view, GLOBAL_REGISTER, buf_slice(&view->name->pid));
+    else if (view->nobody > 1)
+        request(view, GLOBAL_RESTORE, holder);
+    else
+        next(view, ASK_AGAIN_MS);
+}
+
 static void on_whereis(struct global_view *view, struct term holder)
 {
     struct node *node = view->peer->node;
 
     set_held(view, pid_number(&node->self, holder) == view->name->number);
+    buf_clear(&view->holder);
+    if (term_is_atom(holder, "undefined") && !node->releasing) {
+        on_nobody(view);
+        return;
+    }
+    view->nobody = 0;
+    if (!view->held && term_kind(holder) == TERM_PID)
+        term_put_raw(&view->holder, term_raw(holder));
     if (view->held && node->releasing)
         ask(view, GLOBAL_UNREGISTER);
-    else if (view->held)
-        next(view, CHECK_MS);
-    else if (term_is_atom(holder, "undefined") && !node->releasing)
-        ask(view, GLOBAL_REGISTER);
     else
-        next(view, ASK_AGAIN_MS);
+        next(view, view->held ? CHECK_MS : ASK_AGAIN_MS);
 }
 
 static struct global_view *find_view(struct peer *peer, uint64_t reference)
@@ -247,6 +290,9 @@ bool global_reply(struct peer *peer, uint64_t reference, struct term reply)
         set_held(view, term_is_atom(reply, "yes"));
         next(view, view->held ? CHECK_MS : ASK_AGAIN_MS);
         break;
+    case GLOBAL_RESTORE:
+        next(view, ASK_AGAIN_MS);
+        break;
     case GLOBAL_UNREGISTER:
         set_held(view, false);
         next(view, ASK_AGAIN_MS);
@@ -264,6 +310,7 @@ void global_peer_up(struct peer *peer)
             .peer = peer,
             .name = &peer->node->names[i],
         };
+        buf_init(&peer->global[i].holder, SIZE_MAX);
         if (peer->visible && !peer->node->releasing)
             ask(&peer->global[i], GLOBAL_WHEREIS);
     }
@@ -273,6 +320,7 @@ void global_peer_down(struct peer *peer)
 {
     for (size_t i = 0; i < GLOBAL_NAMES; i++) {
         loop_timer_stop(&peer->global[i].timer);
+        buf_release(&peer->global[i].holder);
         peer->global[i] = (struct global_view){.held = false};
     }
     release_next(peer->node);

@@ -14,10 +14,12 @@ enum {
 };
 
 /* Both families by one socket where the system has IPv6, else IPv4. */
-static int open_socket(void)
+static int open_socket(uint16_t port)
 {
-    const struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
-    const struct sockaddr_in any4 = {.sin_family = AF_INET};
+    const struct sockaddr_in6 any6 = {.sin6_family = AF_INET6,
+                                      .sin6_port = htons(port)};
+    const struct sockaddr_in any4 = {.sin_family = AF_INET,
+                                     .sin_port = htons(port)};
     const int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
     int no = 0, yes = 1;
     int fd = socket(AF_INET6, type, 0);
@@ -46,11 +48,11 @@ bool listener_open(struct listener *listener, struct error *err)
     struct sockaddr_storage address;
     socklen_t size = sizeof(address);
 
-    listener->fd = open_socket();
+    listener->fd = open_socket(listener->port);
     if (listener->fd < 0 ||
         getsockname(listener->fd, (struct sockaddr *)&address, &size) != 0)
-        return error_set(err, ERR_UNREACHABLE, "cannot listen: %s",
-                         strerror(errno));
+        return error_set(err, ERR_UNREACHABLE, "cannot listen at port %u: %s",
+                         listener->port, strerror(errno));
     /* The port is at the same place in both families. */
     listener->port = ntohs(((struct sockaddr_in *)&address)->sin_port);
     uv_poll_init(&listener->loop->uv, &listener->poll, listener->fd);

@@ -563,6 +563,7 @@ static void set_up_io(struct node *node)
         .handles = &node->handles,
         .accepted = on_accepted,
         .context = node,
+        .port = options->port,
         .fd = -1,
     };
     node->epmd = (struct epmd){

@@ -32,6 +32,7 @@ enum global_request {
     GLOBAL_NONE,
     GLOBAL_WHEREIS,
     GLOBAL_REGISTER,
+    GLOBAL_RESTORE, /* another holder, where it is forgotten */
     GLOBAL_UNREGISTER,
 };
 
@@ -49,7 +50,9 @@ struct global_name {
 struct global_view {
     struct peer *peer;
     const struct global_name *name;
-    bool held; /* it names us */
+    bool held;         /* it names us */
+    struct buf holder; /* raw: the other pid that it names, if any */
+    unsigned nobody;   /* answers in a row that it means nobody */
     enum global_request request;
     uint64_t reference;      /* of the request */
     struct loop_timer timer; /* the request's end, or the next question */

@@ -197,6 +197,24 @@ static void refuse(struct peer *peer, struct slice payload,
     peer->node->events->refused(peer->node->context, peer->id, pid, tag, err);
 }
 
+/* rex is called as a server is, with {badrpc, system_limit} as an answer. */
+static void refuse_rex(struct node *node, struct slice payload)
+{
+    static const struct slice badrpc =
+        SLICE_LITERAL("h\2w\6badrpcw\14system_limit");
+    struct slice pid = slice_of(NULL), tag = slice_of(NULL);
+    struct gen_call call;
+
+    read_head(payload, &pid, &tag);
+    if (pid.size == 0) {
+        node->dropped_signals++;
+        return;
+    }
+    call = (struct gen_call){.pid = pid, .tag = tag};
+    read_tag(term_from_raw(tag), &call);
+    gen_call_reply(node, &call, badrpc);
+}
+
 static bool is_conflict(struct term message)
 {
     struct term element;
@@ -265,6 +283,8 @@ static void deliver(struct peer *peer, const struct control *control)
     if (!term_check(control->payload, &node->limits, &err)) {
         if (target == TARGET_SERVICE)
             refuse(peer, control->payload, &err);
+        else if (target == TARGET_REX)
+            refuse_rex(node, control->payload);
         else
             node->dropped_signals++;
         return;
@@ -564,24 +584,6 @@ void process_signal(struct peer *peer, struct slice body)
         node->dropped_signals++;
         break;
     }
-}
-
-/* rex is called as a server is, with {badrpc, system_limit} as an answer. */
-static void refuse_rex(struct node *node, struct slice payload)
-{
-    static const struct slice badrpc =
-        SLICE_LITERAL("h\2w\6badrpcw\14system_limit");
-    struct slice pid = slice_of(NULL), tag = slice_of(NULL);
-    struct gen_call call;
-
-    read_head(payload, &pid, &tag);
-    if (pid.size == 0) {
-        node->dropped_signals++;
-        return;
-    }
-    call = (struct gen_call){.pid = pid, .tag = tag};
-    read_tag(term_from_raw(tag), &call);
-    gen_call_reply(node, &call, badrpc);
 }
 
 /* Of a signal that is not taken only the control message and perhaps the

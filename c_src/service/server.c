@@ -326,6 +326,7 @@ static void set_up_io(struct server *server, const struct config *config)
         .name_count = sizeof(service_names) / sizeof(service_names[0]),
         .peers = config->peers,
         .peer_count = config->peer_count,
+        .port = (uint16_t)config->port,
         .tls = server->tls,
         .max_frame_bytes = (size_t)config->max_frame_bytes,
         .max_send_queue_bytes = (size_t)config->max_send_queue_bytes,

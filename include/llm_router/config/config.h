@@ -56,6 +56,7 @@ struct config {
     int64_t drain_timeout_ms;
     int64_t startup_timeout_ms; /* how long epmd may be missing at start */
     int64_t tick_time_ms;
+    int64_t port; /* of the distribution; 0: the system chooses */
 
     int64_t max_in_flight;
     int64_t max_frame_bytes;

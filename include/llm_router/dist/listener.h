@@ -1,5 +1,5 @@
-/* The listening socket of the distribution, on all interfaces, at a port that
- * the system chooses (epmd tells it to others).
+/* The listening socket of the distribution, on all interfaces, at a given port
+ * or one that the system chooses (epmd tells it to others).
  *
  * Not a uv_tcp_t: libuv answers a lack of descriptors by accepting and closing
  * in a loop of its own; here accepting rests for a while instead. */
@@ -15,8 +15,8 @@ struct listener {
     struct handles *handles;
     void (*accepted)(void *context, int fd); /* non-blocking; the callee's */
     void *context;
-    int fd; /* -1: closed */
-    uint16_t port;
+    int fd;        /* -1: closed */
+    uint16_t port; /* 0: the system chooses */
     uv_poll_t poll;
     struct loop_timer rest;
 };

@@ -27,6 +27,7 @@ struct node_options {
     size_t name_count;
     const char *const *peers; /* --connect: kept connected, with backoff */
     size_t peer_count;
+    uint16_t port;           /* to listen at; 0: the system chooses */
     struct tls_context *tls; /* NULL: the distribution is not within TLS */
     size_t max_frame_bytes;  /* of a frame or a message in fragments; 64 MiB */
     size_t max_send_queue_bytes;   /* per connection; over it: closed. 64 MiB */
