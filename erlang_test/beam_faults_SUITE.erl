@@ -46,6 +46,8 @@ all() ->
      signals_for_nobody_are_dropped,
      odd_spawn_requests_are_answered,
      forged_pids_and_references_do_no_harm,
+     an_unknown_module_of_a_latin1_name_is_undefined,
+     two_requests_under_one_tag_both_end_with_their_peer,
      %% load
      a_peer_that_never_reads_is_closed,
      a_peer_that_resets_while_it_is_answered_is_forgotten].
@@ -575,6 +577,41 @@ forged_pids_and_references_do_no_harm(Config) ->
     raw_peer:close(Peer).
 
 %% ------------------------------------------------------------------- load
+
+an_unknown_module_of_a_latin1_name_is_undefined(Config) ->
+    Peer = connect(Config),
+    From = raw_peer:pid(Peer),
+    Ref = raw_peer:ref(Peer),
+    Module = <<100, 1:16, 16#e9>>,
+    Raw = fun(Term) -> <<131, Bytes/binary>> = term_to_binary(Term), Bytes end,
+    Arguments = [<<131, 108, 4:32>>, Raw(Ref), Module, Raw(f), Raw([]), 106],
+    ok = raw_peer:send(Peer, {29, Ref, From, From, {erpc, execute_call, 4},
+                              [monitor]}, {encoded, Arguments}),
+    ?assertMatch({{31, Ref, From, 2, _}}, raw_peer:recv(Peer)),
+    ?assertMatch({{28, _, From, Ref},
+                  {Ref, error, undef, [{_, f, [], []}]}}, raw_peer:recv(Peer)),
+    is_served(Peer),
+    raw_peer:close(Peer).
+
+two_requests_under_one_tag_both_end_with_their_peer(Config) ->
+    Provider = bed:provider(Config),
+    scripted_provider:set_handler(Provider, fun(_) -> [hang] end),
+    Before = length(scripted_provider:requests(Provider)),
+    Peer = connect(Config),
+    From = raw_peer:pid(Peer),
+    Ref = raw_peer:ref(Peer),
+    Call = {'$gen_call', {From, [alias | Ref]}, ?OP},
+    ok = raw_peer:send(Peer, {19, From, llm_router, Ref}),
+    ok = raw_peer:send(Peer, {6, From, '', llm_router}, Call),
+    ok = raw_peer:send(Peer, {6, From, '', llm_router}, Call),
+    scripted_provider:await_requests(Provider, Before + 2),
+    raw_peer:close(Peer),
+    bed:eventually(fun() ->
+                           #{in_flight := N} = bed:call(Config, stats),
+                           N =:= 0
+                   end),
+    scripted_provider:set_handler(Provider,
+                                  fun scripted_model:from_document/1).
 
 %% Its queue is bounded; the other peers do not notice.
 a_peer_that_never_reads_is_closed(Config) ->

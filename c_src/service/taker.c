@@ -21,7 +21,7 @@ static struct slice make_key(struct waiting_key *key, char kind, uint64_t id,
 }
 
 /* A caller that monitors us says itself when it stops waiting; any other
- * process is watched. */
+ * process is watched, and one that used a reference twice. */
 static struct slice watch(struct service *service, struct taker *taker,
                           struct waiting_key *key)
 {
@@ -31,8 +31,13 @@ static struct slice watch(struct service *service, struct taker *taker,
     if (taker->origin.rpc_call != 0)
         return make_key(key, KEY_RPC, taker->origin.rpc_call, slice_of(NULL));
     if (reply->reference.size > 0 &&
-        node_is_monitored(service->node, connection, reply->reference))
-        return make_key(key, KEY_REFERENCE, connection, reply->reference);
+        node_is_monitored(service->node, connection, reply->reference)) {
+        struct slice own =
+            make_key(key, KEY_REFERENCE, connection, reply->reference);
+
+        if (!map_find(&service->waiting, own))
+            return own;
+    }
     taker->monitor = node_monitor(service->node, reply->pid);
     return make_key(key, KEY_MONITOR, taker->monitor, slice_of(NULL));
 }

@@ -7,11 +7,13 @@
 %%     {{33, _, _}, Reply} = raw_peer:recv(Peer)
 %%
 %% The peer lives in the calling process. Ticks are answered by recv/1 only:
-%% a peer that never receives is silent.
+%% a peer that never receives is silent. One whose flags have FRAGMENTS speaks
+%% as such nodes do (dist_frames); of several messages that come in fragments
+%% at once it can read only the first.
 -module(raw_peer).
 
 -export([dial/1, connect/2, handshake/2, close/1]).
--export([send/2, send/3, send_bytes/2, send_packet/2]).
+-export([send/2, send/3, fragments/4, send_bytes/2, send_packet/2]).
 -export([recv/1, await_close/2]).
 -export([call/3, pid/1, ref/1, socket/1]).
 
@@ -23,10 +25,11 @@
 %% treat it as a full peer (kernel's dist.hrl): everything but the atom cache,
 %% fragments and being published (visible).
 -define(FLAGS, 16#d075f5fbc).
+-define(FRAGMENTS, (1 bsl 23)).
 -define(CREATION, 16#5eed).
 
 -type peer() :: #{socket := gen_tcp:socket(), name := node(),
-                  creation := integer()}.
+                  creation := integer(), form := dist_frames:form()}.
 -export_type([peer/0]).
 
 %% A connection to the router's distribution port, before any handshake.
@@ -56,18 +59,22 @@ handshake(Socket, #{cookie := Cookie} = Opts) ->
     Name = maps:get(name, Opts, unique_name()),
     Creation = maps:get(creation, Opts, ?CREATION),
     NameBin = atom_to_binary(Name),
-    send_packet(Socket, [$N, <<(maps:get(flags, Opts, ?FLAGS)):64, Creation:32,
+    Flags = maps:get(flags, Opts, ?FLAGS),
+    send_packet(Socket, [$N, <<Flags:64, Creation:32,
                                (byte_size(NameBin)):16>>, NameBin]),
     case status(Socket) of
         Ok when Ok =:= <<"ok">>; Ok =:= <<"ok_simultaneous">> ->
             Spoil = maps:get(challenge, Opts, fun(Digest) -> Digest end),
             case answer_challenge(Socket, Cookie, Spoil) of
                 ok -> {ok, #{socket => Socket, name => Name,
-                             creation => Creation}};
+                             creation => Creation, form => form(Flags)}};
                 Refused -> {refused, Refused}
             end;
         Status -> {refused, Status}
     end.
+
+form(Flags) when Flags band ?FRAGMENTS =/= 0 -> fragments;
+form(_) -> pass_through.
 
 %% "alive" asks whether the old connection, that the router still has, is dead.
 status(Socket) ->
@@ -133,17 +140,45 @@ atom_ext(Atom) ->
 %% terms already encoded (with their version byte), well or badly.
 -spec send(peer(), tuple() | binary()) -> ok | {error, term()}.
 send(Peer, Control) ->
-    send_bytes(Peer, frame([encode(Control)])).
+    send_bytes(Peer, frame(Peer, [encode(Control)])).
 
 -spec send(peer(), tuple() | binary(), term()) -> ok | {error, term()}.
 send(Peer, Control, Message) ->
-    send_bytes(Peer, frame([encode(Control), encode(Message)])).
+    send_bytes(Peer, frame(Peer, [encode(Control), encode(Message)])).
 
 encode({encoded, Bytes}) -> Bytes;
 encode(Term) -> term_to_binary(Term).
 
-frame(Parts) ->
-    [<<(iolist_size(Parts) + 1):32, ?PASS_THROUGH>> | Parts].
+frame(#{form := pass_through}, Terms) ->
+    [<<(iolist_size(Terms) + 1):32, ?PASS_THROUGH>> | Terms];
+frame(#{form := fragments}, Terms) ->
+    Bare = [bare(Term) || Term <- Terms],
+    [<<(iolist_size(Bare) + 3):32, ?VERSION, 68, 0>> | Bare].
+
+bare(Encoded) ->
+    <<?VERSION, Bare/binary>> = iolist_to_binary(Encoded),
+    Bare.
+
+%% The frames of a message that is cut into parts of Size bytes, for a peer
+%% that has the flag; a peer's messages have a Sequence number each.
+-spec fragments(non_neg_integer(), pos_integer(), tuple(), term()) ->
+          [binary()].
+fragments(Sequence, Size, Control, Message) ->
+    [First | Later] = parts(Size, bare(encode(Message))),
+    Count = 1 + length(Later),
+    Head = [<<?VERSION, 69, Sequence:64, Count:64, 0>>, bare(encode(Control))],
+    [whole([Head, First])
+     | [whole([<<?VERSION, 70, Sequence:64, Left:64>>, Part])
+        || {Left, Part} <- lists:zip(lists:seq(Count - 1, 1, -1), Later)]].
+
+parts(Size, Bytes) when byte_size(Bytes) > Size ->
+    <<Part:Size/binary, Rest/binary>> = Bytes,
+    [Part | parts(Size, Rest)];
+parts(_Size, Bytes) ->
+    [Bytes].
+
+whole(Body) ->
+    iolist_to_binary([<<(iolist_size(Body)):32>>, Body]).
 
 -spec send_bytes(peer() | gen_tcp:socket(), iodata()) -> ok | {error, term()}.
 send_bytes(#{socket := Socket}, Bytes) -> gen_tcp:send(Socket, Bytes);
@@ -166,24 +201,22 @@ recv_packet(Socket) ->
 %% The next frame, ticks answered and left out: {Control}, {Control, Message},
 %% or closed; raises `timeout`.
 -spec recv(peer()) -> {tuple()} | {tuple(), term()} | closed.
-recv(#{socket := Socket} = Peer) ->
+recv(#{socket := Socket}) ->
+    recv(Socket, dist_frames:new()).
+
+recv(Socket, Pending) ->
     case gen_tcp:recv(Socket, 4, ?TIMEOUT_MS) of
         {ok, <<0:32>>} ->
             _ = gen_tcp:send(Socket, <<0:32>>),
-            recv(Peer);
+            recv(Socket, Pending);
         {ok, <<Length:32>>} ->
-            {ok, <<?PASS_THROUGH, Body/binary>>} =
-                gen_tcp:recv(Socket, Length, ?TIMEOUT_MS),
-            decode(Body);
+            {ok, Body} = gen_tcp:recv(Socket, Length, ?TIMEOUT_MS),
+            case dist_frames:unpack(Body, Pending) of
+                {more, More} -> recv(Socket, More);
+                {Message, _} -> Message
+            end;
         {error, timeout} -> error(timeout);
         {error, _} -> closed
-    end.
-
-decode(Body) ->
-    {Control, Used} = binary_to_term(Body, [used]),
-    case Body of
-        <<_:Used/binary>> -> {Control};
-        <<_:Used/binary, Payload/binary>> -> {Control, binary_to_term(Payload)}
     end.
 
 %% True when the router closes the connection within TimeoutMs; what it sends
