@@ -4,7 +4,10 @@
 
 -export([main/0]).
 
--define(ROUNDS, 5).
+-import(bench_rig, [with_rig/2, with_router/3, router_node/1, rounds/3,
+                    compare/4, alone/3, median/1, window/4, stat/2, at/4,
+                    program/3, finish/1, request_file/1, say/2, callers/1]).
+
 -define(PING_MS, 500).
 -define(TASK_MS, 1500).
 -define(CURL_CALLS, 20000).
@@ -17,35 +20,54 @@
                   "one that exists, and never keep anybody from signing up "
                   "because the register does not answer.">>).
 
-%% The nodes and programs of a measurement.
--type rig() :: #{dir := file:filename(), cookie := string(),
-                 caller := bed:caller(), echo := node(),
-                 router => router:router(), url => string()}.
+-type section() :: {Title :: iodata(), [bench_rig:row()] | iodata()}.
 
-%% What one window or one run of curl_loop gave.
--type sample() :: #{atom() => number()}.
+%% What can be measured by itself.
+-spec parts() -> [{string(), fun((file:filename()) -> [section()])}].
+parts() ->
+    [{"calls", within(fun pings_and_tasks/1)},
+     {"chunks", within(fun many_chunks/1)},
+     {"memory", within(fun waiting/1)},
+     {"peers", within(fun bench_peers:sections/1)},
+     {"large", within(fun bench_large:sections/1)},
+     {"tls", fun bench_tls:sections/1},
+     {"takeover", within(fun bench_takeover:sections/1)}].
 
-%% Goal bounds the ratio, or the value where there is no peer.
--type row() :: {Name :: iodata(), Value :: number(), Peer :: number() | none,
-                Ratio :: float() | none, Goal :: number() | none}.
+within(Fun) ->
+    fun(Dir) -> with_rig(Dir, Fun) end.
 
--type section() :: {Title :: iodata(), [row()] | iodata()}.
-
+%% The parts that the arguments name, or all.
 main() ->
+    case init:get_plain_arguments() of
+        [] -> run([Name || {Name, _} <- parts()], [write]);
+        Names -> run(Names, [append])
+    end.
+
+run(Names, How) ->
+    case Names -- [Name || {Name, _} <- parts()] of
+        [] -> ok;
+        Unknown -> usage(Unknown)
+    end,
     Start = erlang:monotonic_time(second),
     Dir = filename:dirname(code:which(?MODULE)),
-    Sections = with_rig(Dir, fun(Rig) -> pings_and_tasks(Rig)
-                                             ++ many_chunks(Rig)
-                                             ++ waiting(Rig) end),
+    Sections = lists:append([Part(Dir) || {Name, Part} <- parts(),
+                                          lists:member(Name, Names)]),
     Took = erlang:monotonic_time(second) - Start,
     Report = [[section(Section) || Section <- Sections], footer(Took)],
-    ok = file:write_file(filename:join(Dir, "results.txt"), Report),
+    ok = file:write_file(filename:join(Dir, "results.txt"), Report, How),
     io:put_chars(Report),
     halt(0).
 
+-spec usage([string()]) -> no_return().
+usage(Unknown) ->
+    io:format(standard_error, "bench/run: no part ~s; there are: ~s~n",
+              [lists:join(", ", Unknown),
+               lists:join(", ", [Name || {Name, _} <- parts()])]),
+    halt(2).
+
 %% --------------------------------------------------------------- figures
 
--spec pings_and_tasks(rig()) -> [section()].
+-spec pings_and_tasks(bench_rig:rig()) -> [section()].
 pings_and_tasks(Rig) ->
     with_router(Rig, [], fun(R) ->
         [{"ping: router against BEAM node", pings(R)},
@@ -141,43 +163,7 @@ waiting_rows(#{router := Router} = Rig) ->
      {"last answer after (s)", LastMs / 1000, none, none, 12.5},
      {"longest stall (ms)", stat(Rig, longest_stall_ms), none, none, 50}].
 
-%% ---------------------------------------------------------------- rounds
-
-%% One round to warm up, then ?ROUNDS pairs; who is first alternates.
--spec rounds(iodata(), fun(() -> sample()), fun(() -> sample())) ->
-    [{sample(), sample()}].
-rounds(Name, Ours, Theirs) ->
-    say("~s", [Name]),
-    _ = {Ours(), Theirs()},
-    [pair(Round rem 2, Ours, Theirs) || Round <- lists:seq(1, ?ROUNDS)].
-
-pair(0, Ours, Theirs) ->
-    Theirs1 = Theirs(),
-    {Ours(), Theirs1};
-pair(1, Ours, Theirs) ->
-    Ours1 = Ours(),
-    {Ours1, Theirs()}.
-
--spec compare(iodata(), atom(), [{sample(), sample()}], number() | none) ->
-    row().
-compare(Name, Key, Rounds, Goal) ->
-    Pairs = [{maps:get(Key, Ours), maps:get(Key, Theirs)}
-             || {Ours, Theirs} <- Rounds],
-    {Name, median([Ours || {Ours, _} <- Pairs]),
-     median([Theirs || {_, Theirs} <- Pairs]),
-     median([Ours / Theirs || {Ours, Theirs} <- Pairs]), Goal}.
-
-alone(Name, Key, Rounds) ->
-    {Name, median([maps:get(Key, Ours) || {Ours, _} <- Rounds]), none, none,
-     none}.
-
-median(Values) ->
-    lists:nth((length(Values) + 1) div 2, lists:sort(Values)).
-
 %% --------------------------------------------------------------- samples
-
-window(#{caller := Caller}, Call, Callers, Ms) ->
-    at(Caller, bench_load, window, [Call, Callers, Ms]).
 
 router_window(Rig, Call, Callers, Ms) ->
     Before = stat(Rig, cpu_us),
@@ -194,13 +180,6 @@ wave(#{caller := Caller}, Call) ->
         receive {'DOWN', Monitor, _, _, {wave, Result}} -> Result end
     end.
 
-stat(#{caller := Caller} = Rig, Name) ->
-    maps:get(Name, at(Caller, gen_server, call,
-                      [{llm_router, router_node(Rig)}, stats])).
-
-at(#{peer := Peer}, Module, Function, Args) ->
-    peer:call(Peer, Module, Function, Args, infinity).
-
 %% The same requests from curl_loop: the body is one that the router sent.
 curl_loop(#{dir := Dir, url := Url}, InFlight, Calls) ->
     {0, Output} =
@@ -208,67 +187,10 @@ curl_loop(#{dir := Dir, url := Url}, InFlight, Calls) ->
                        ["--url", Url ++ "/chat/completions",
                         "--body", request_file(Dir),
                         "--in-flight", integer_to_list(InFlight),
-                        "--calls", integer_to_list(Calls)]), []),
+                        "--calls", integer_to_list(Calls)])),
     maps:from_list([{list_to_atom(Name), list_to_float(Value)}
                     || Line <- Output,
                        [Name, Value] <- [string:lexemes(Line, " ")]]).
-
-%% ------------------------------------------------------------------- rig
-
-with_rig(Dir, Fun) ->
-    Epmd = bed:start_epmd(),
-    Cookie = "bench" ++ os:getpid(),
-    Caller = bed:start_caller(Cookie, bed:node_name(caller)),
-    Other = #{node := Echo} = bed:start_caller(Cookie, bed:node_name(echo)),
-    {ok, _} = at(Other, bench_echo, start, []),
-    try
-        Fun(#{dir => Dir, cookie => Cookie, caller => Caller, echo => Echo})
-    after
-        bed:stop_caller(Caller),
-        bed:stop_caller(Other),
-        bed:stop_epmd(Epmd)
-    end.
-
-%% A provider and a router that knows it, both fresh.
-with_router(#{dir := Dir, cookie := Cookie} = Rig, ProviderArgs, Fun) ->
-    {Provider, Url} = start_provider(Dir, ProviderArgs),
-    {ok, Router} = router:start(#{node => bed:node_name(router),
-                                  cookie => Cookie, dir => Dir,
-                                  env => [{"OPENAI_BASE_URL", Url},
-                                          {"OPENAI_API_KEY", "sk-bench"},
-                                          {"LLM_ROUTER_LOG_LEVEL", "warn"}]}),
-    try
-        #{in_flight := 0} = at(maps:get(caller, Rig), gen_server, call,
-                               [{llm_router, router:node(Router)}, stats]),
-        Fun(Rig#{router => Router, url => Url})
-    after
-        router:stop(Router),
-        {os_pid, OsPid} = erlang:port_info(Provider, os_pid),
-        os:cmd("kill " ++ integer_to_list(OsPid)),
-        finish(Provider, [])
-    end.
-
-router_node(#{router := Router}) ->
-    router:node(Router).
-
-start_provider(Dir, Args) ->
-    Port = program(Dir, "provider", ["--save-request", request_file(Dir) | Args]),
-    receive
-        {Port, {data, {eol, "listening " ++ Url}}} -> {Port, Url}
-    end.
-
-request_file(Dir) ->
-    filename:join(Dir, "request.json").
-
-program(Dir, Name, Args) ->
-    open_port({spawn_executable, filename:join(Dir, Name)},
-              [{args, Args}, {line, 4096}, exit_status]).
-
-finish(Port, Lines) ->
-    receive
-        {Port, {data, {eol, Line}}} -> finish(Port, [Line | Lines]);
-        {Port, {exit_status, Status}} -> {Status, Lines}
-    end.
 
 descriptors() ->
     case string:trim(os:cmd("ulimit -n")) of
@@ -278,9 +200,6 @@ descriptors() ->
 
 %% ---------------------------------------------------------------- report
 
-say(Format, Args) ->
-    io:format(standard_error, "measuring ~s~n", [io_lib:format(Format, Args)]).
-
 section({Title, Rows}) when is_tuple(hd(Rows)) ->
     [heading(Title), [line(Row) || Row <- Rows], $\n];
 section({Title, Text}) ->
@@ -289,9 +208,6 @@ section({Title, Text}) ->
 heading(Title) ->
     [io_lib:format("~s~n", [Title]),
      cells("", "router", "peer", "ratio", "goal", "")].
-
-callers(1) -> "1 caller";
-callers(N) -> io_lib:format("~b callers", [N]).
 
 line({Name, Value, Peer, Ratio, Goal}) ->
     cells(Name, number(Value), number(Peer), number(Ratio), goal(Ratio, Goal),
@@ -322,5 +238,5 @@ number(N) -> io_lib:format("~.2f", [N]).
 footer(Seconds) ->
     io_lib:format("Medians of ~b rounds in turn; a ratio is the median of the "
                   "rounds' ratios.~nOTP ~s, ~b processors, ~b s.~n",
-                  [?ROUNDS, erlang:system_info(otp_release),
+                  [bench_rig:round_count(), erlang:system_info(otp_release),
                    erlang:system_info(logical_processors_available), Seconds]).

@@ -1,7 +1,7 @@
 %% The load, made on the caller's node.
 -module(bench_load).
 
--export([window/3, wave/2]).
+-export([window/3, wave/2, start_large/2, stop_large/1, await_other/2]).
 -export_type([call/0]).
 
 -define(ANSWER_MS, 60000).
@@ -30,7 +30,8 @@ window(Call, Callers, Ms) ->
     #{calls => Count,
       calls_per_s => Count / Seconds,
       median_us => element((Count + 1) div 2, Sorted) / 1000,
-      p99_us => element(max(1, Count * 99 div 100), Sorted) / 1000}.
+      p99_us => element(max(1, Count * 99 div 100), Sorted) / 1000,
+      longest_ms => element(Count, Sorted) / 1.0e6}.
 
 repeat(_Fun, Now, End, Took) when Now >= End ->
     Took;
@@ -61,6 +62,49 @@ took_or_none({Pid, Monitor}) ->
     receive
         {'DOWN', Monitor, process, Pid, {took, Took}} -> Took;
         {'DOWN', Monitor, process, Pid, _} -> []
+    end.
+
+%% A process that asks with a prompt of so many bytes, again and again.
+-spec start_large(gen_server:server_ref(), pos_integer()) -> pid().
+start_large(Server, Bytes) ->
+    spawn(fun() -> ask_large(Server, binary:copy(<<"x">>, Bytes), 0) end).
+
+%% Waits for its last answer; how many it had.
+-spec stop_large(pid()) -> non_neg_integer().
+stop_large(Pid) ->
+    Pid ! {stop, self()},
+    receive {Pid, Answers} -> Answers end.
+
+ask_large(Server, Prompt, Answers) ->
+    receive
+        {stop, From} -> From ! {self(), Answers}
+    after 0 ->
+            {ok, #{text := _}} =
+                gen_server:call(Server, {call_with_prompt, simple, Prompt},
+                                ?ANSWER_MS),
+            ask_large(Server, Prompt, Answers + 1)
+    end.
+
+%% When (system time in us) another router than Node's answers to the global
+%% name.
+-spec await_other(node(), timeout()) -> integer() | never.
+await_other(Node, Ms) ->
+    Known = atom_to_binary(Node),
+    Deadline = now_ns() + Ms * 1000000,
+    await_other_until(Known, Deadline).
+
+await_other_until(Known, Deadline) ->
+    Answered = try gen_server:call({global, llm_router}, version, 1000) of
+                   #{node := Answering} -> Answering =/= Known
+               catch exit:_ -> false
+               end,
+    case Answered of
+        true ->
+            os:system_time(microsecond);
+        false ->
+            timer:sleep(1),
+            Late = now_ns() > Deadline,
+            if Late -> never; true -> await_other_until(Known, Deadline) end
     end.
 
 to_fun({ping, Server}) ->

@@ -3,8 +3,9 @@
  *
  * Answers every HTTP/1.1 request, whatever its path, with the same stream of
  * server-sent events, written at once after a fixed delay. The content is one
- * task of 1 KiB as priv/schemas/task.json wants it. Any number of requests may
- * wait at a time, one per connection. */
+ * task of 1 KiB as priv/schemas/task.json wants it, again and again where more
+ * is asked for. Any number of requests may wait at a time, one per
+ * connection. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +20,8 @@ enum {
     LISTEN_BACKLOG = 4096,
     LINE_MAX_BYTES = 64, /* enough for "Content-Length: 12345678"; rest cut */
     BODY_MAX_BYTES = 64 * 1024 * 1024,
-    ANSWER_MAX_BYTES = 1024 * 1024,
+    ANSWER_MAX_BYTES = 64 * 1024 * 1024,
+    CONTENT_MAX_KIB = 32 * 1024,
     CHUNKS_MAX = 1024,
     INPUT_BYTES = 64 * 1024,
 };
@@ -47,6 +49,7 @@ struct options {
     int64_t port;
     int64_t delay_ms;
     int64_t chunks;
+    int64_t content_kib;
     const char *save; /* file for the body of the first request, or NULL */
 };
 
@@ -92,8 +95,27 @@ static void put_quoted(struct buf *out, const char *text, size_t size)
     }
 }
 
+/* A piece of the content. */
+struct piece {
+    size_t from, size;
+};
+
+static void put_piece(struct buf *out, struct piece piece)
+{
+    const size_t length = sizeof(task) - 1;
+
+    while (piece.size > 0) {
+        size_t at = piece.from % length;
+        size_t size = piece.size < length - at ? piece.size : length - at;
+
+        put_quoted(out, task + at, size);
+        piece.from += size;
+        piece.size -= size;
+    }
+}
+
 static void put_chunk(struct buf *out, const char *choices_and_usage,
-                      const char *text, size_t size)
+                      struct piece piece)
 {
     const char *hole = strstr(choices_and_usage, "@");
     struct buf json;
@@ -106,7 +128,7 @@ static void put_chunk(struct buf *out, const char *choices_and_usage,
     if (hole) {
         buf_append(&json, choices_and_usage,
                    (size_t)(hole - choices_and_usage));
-        put_quoted(&json, text, size);
+        put_piece(&json, piece);
         choices_and_usage = hole + 1;
     }
     buf_append_text(&json, choices_and_usage);
@@ -114,12 +136,12 @@ static void put_chunk(struct buf *out, const char *choices_and_usage,
     buf_release(&json);
 }
 
-static void put_answer(struct buf *out, size_t chunks)
+static void put_answer(struct buf *out, size_t chunks, size_t size)
 {
+    const struct piece none = {0, 0};
     static const char delta[] =
         "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"@\"},"
         "\"logprobs\":null,\"finish_reason\":null}]}";
-    size_t size = sizeof(task) - 1;
 
     buf_append_text(out, "HTTP/1.1 200 OK\r\n"
                          "Content-Type: text/event-stream\r\n"
@@ -128,20 +150,21 @@ static void put_answer(struct buf *out, size_t chunks)
               "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\","
               "\"content\":\"\",\"refusal\":null},\"logprobs\":null,"
               "\"finish_reason\":null}]}",
-              NULL, 0);
+              none);
     for (size_t i = 0; i < chunks; i++) {
         size_t from = i * size / chunks;
 
-        put_chunk(out, delta, task + from, (i + 1) * size / chunks - from);
+        put_chunk(out, delta,
+                  (struct piece){from, (i + 1) * size / chunks - from});
     }
     put_chunk(out,
               "\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
               "\"finish_reason\":\"stop\"}]}",
-              NULL, 0);
+              none);
     put_chunk(out,
               "\"choices\":[],\"usage\":{\"prompt_tokens\":712,"
               "\"completion_tokens\":236,\"total_tokens\":948}}",
-              NULL, 0);
+              none);
     put_event(out, "[DONE]", 6);
     buf_append_text(out, "0\r\n\r\n");
 }
@@ -371,6 +394,7 @@ static bool read_options(int argc, char **argv, struct options *options)
         {"port", required_argument, NULL, 'p'},
         {"delay-ms", required_argument, NULL, 'd'},
         {"chunks", required_argument, NULL, 'c'},
+        {"content-kib", required_argument, NULL, 'k'},
         {"save-request", required_argument, NULL, 's'},
         {NULL, 0, NULL, 0},
     };
@@ -384,6 +408,8 @@ static bool read_options(int argc, char **argv, struct options *options)
             ok = read_number(optarg, INT32_MAX, &options->delay_ms);
         else if (option == 'c')
             ok = read_number(optarg, CHUNKS_MAX, &options->chunks);
+        else if (option == 'k')
+            ok = read_number(optarg, CONTENT_MAX_KIB, &options->content_kib);
         else if (option == 's')
             options->save = optarg;
         else
@@ -394,11 +420,12 @@ static bool read_options(int argc, char **argv, struct options *options)
 
 int main(int argc, char **argv)
 {
-    static struct server server = {.options = {.chunks = 8}};
+    static struct server server = {.options = {.chunks = 8, .content_kib = 1}};
 
     if (!read_options(argc, argv, &server.options)) {
         fputs("usage: provider [--port N (0: any)] [--delay-ms N]\n"
-              "                [--chunks N] [--save-request FILE]\n",
+              "                [--chunks N] [--content-kib N]\n"
+              "                [--save-request FILE]\n",
               stderr);
         return 2;
     }
@@ -406,7 +433,8 @@ int main(int argc, char **argv)
     buf_init(&server.answer, ANSWER_MAX_BYTES);
     buf_init(&server.saved, BODY_MAX_BYTES);
     server.save_wanted = server.options.save != NULL;
-    put_answer(&server.answer, (size_t)server.options.chunks);
+    put_answer(&server.answer, (size_t)server.options.chunks,
+               (size_t)server.options.content_kib * 1024);
     start_listening(&server);
     uv_run(&server.loop, UV_RUN_DEFAULT);
     return 0;

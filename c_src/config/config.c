@@ -68,7 +68,7 @@ static const struct key keys[] = {
     INTEGER("limits", "frame_bytes", max_frame_bytes, 65536, 1024 * MIB,
             "67108864"),
     INTEGER("limits", "send_queue_bytes", max_send_queue_bytes, 65536,
-            1024 * MIB, "67108864"),
+            1024 * MIB, "268435456"),
     INTEGER("limits", "handshakes", max_handshakes, 1, 10000, "256"),
     INTEGER("limits", "connections_per_host", max_connections_per_host, 0,
             100000, "0"),

@@ -242,15 +242,28 @@ static void flush(void *context)
         write_rest(connection, (size_t)size);
 }
 
-struct buf *connection_send_begin(struct connection *connection)
+static size_t max_waiting(const struct connection *connection)
 {
     size_t held =
         connection->out.size + connection->writing.size - connection->written;
     size_t max = connection->group->max_queue_bytes;
 
+    return held < max ? max - held : 0;
+}
+
+size_t connection_room(const struct connection *connection)
+{
+    size_t waiting = outbox_size(&connection->outbox);
+    size_t max = max_waiting(connection);
+
+    return waiting < max ? max - waiting : 0;
+}
+
+struct buf *connection_send_begin(struct connection *connection)
+{
     if (connection->state != CONNECTION_UP)
         return NULL;
-    return outbox_begin(&connection->outbox, held < max ? max - held : 0);
+    return outbox_begin(&connection->outbox, max_waiting(connection));
 }
 
 bool connection_send_end(struct connection *connection, uint64_t receiver)

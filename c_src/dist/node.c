@@ -8,8 +8,9 @@
 #include "llm_router/term/writer.h"
 
 enum {
-    MAX_DEPTH = 512, /* of a message */
-    DIALS_MAX = 32,  /* on demand, at once: callers name the nodes */
+    MAX_DEPTH = 512,     /* of a message */
+    CONTROL_ROOM = 4096, /* bytes of a control message, and more */
+    DIALS_MAX = 32,      /* on demand, at once: callers name the nodes */
     DIAL_TIMEOUT_MS = 7000,
     REDIAL_FIRST_MS = 100,
     REDIAL_MAX_MS = 2000,
@@ -105,6 +106,12 @@ static void peer_move(struct peer *peer, enum peer_state state)
     node->dials += is_dialling(peer);
 }
 
+bool peer_has_room(const struct peer *peer, size_t size)
+{
+    return size <= FRAME_PART_SIZE ||
+           size + CONTROL_ROOM <= connection_room(peer->connection);
+}
+
 /* Messages. */
 
 /* What the messages to one process of a peer have in common. */
@@ -120,7 +127,9 @@ static uint64_t receiver_of(struct slice pid)
 static bool send_message(struct peer *peer, struct slice pid, struct slice head,
                          struct slice rest)
 {
-    struct buf *out = peer_send_begin(peer);
+    struct buf *out = peer_has_room(peer, head.size + rest.size)
+                          ? peer_send_begin(peer)
+                          : NULL;
 
     if (!out)
         return false;
@@ -487,7 +496,9 @@ bool node_send_alias(struct node *node, struct slice reference,
                      struct slice head, struct slice rest)
 {
     struct peer *peer = node_peer_of(node, reference);
-    struct buf *out = peer ? peer_send_begin(peer) : NULL;
+    struct buf *out = peer && peer_has_room(peer, head.size + rest.size)
+                          ? peer_send_begin(peer)
+                          : NULL;
 
     if (!out)
         return false;

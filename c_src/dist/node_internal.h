@@ -160,6 +160,9 @@ struct peer *node_peer_of(const struct node *node, struct slice raw);
 /* As connection_send_begin and _end. */
 struct buf *peer_send_begin(struct peer *peer);
 bool peer_send_end(struct peer *peer);
+/* Is there room for a payload of that size? A small one may be sent in any
+ * case: the peer is closed if it does not fit. */
+bool peer_has_room(const struct peer *peer, size_t size);
 uint64_t peer_flags(const struct peer *peer);
 /* Connects to that node, unless it is connected, and tries again for so long.
  */

@@ -272,13 +272,17 @@ static void finish(struct node *node, struct call *call,
     call_free(call);
 }
 
-void node_rpc_return(struct node *node, uint64_t call, struct slice value)
+bool node_rpc_return(struct node *node, uint64_t call, struct slice value)
 {
     const struct outcome outcome = {.returned = true, .value = value};
     struct call *found = rpc_find_call(node, call);
 
-    if (found)
-        finish(node, found, &outcome);
+    if (!found)
+        return true;
+    if (!peer_has_room(found->peer, value.size))
+        return false;
+    finish(node, found, &outcome);
+    return true;
 }
 
 void node_rpc_error(struct node *node, uint64_t call, enum node_rpc_class class,

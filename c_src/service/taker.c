@@ -98,24 +98,41 @@ void taker_rpc_abandoned(struct service *service, uint64_t call)
     gone(service, KEY_RPC, call, slice_of(NULL));
 }
 
-void deliver(struct service *service, const struct reply_address *reply,
-             const struct origin *origin, enum operation operation)
+static bool send_answer(struct service *service,
+                        const struct reply_address *reply,
+                        const struct origin *origin, enum operation operation,
+                        struct slice value)
 {
-    struct slice value = buf_slice(&service->value), head;
-    bool sent;
+    struct slice head;
 
-    if (origin->rpc_call != 0) {
-        node_rpc_return(service->node, origin->rpc_call, value);
-        return;
-    }
-    if (reply->form == REPLY_NONE)
-        return;
+    if (origin->rpc_call != 0)
+        return node_rpc_return(service->node, origin->rpc_call, value);
     buf_clear(&service->head);
     reply_put_head(&service->head, reply, operation);
     head = buf_slice(&service->head);
-    sent = reply->alias.size > 0
+    return reply->alias.size > 0
                ? node_send_alias(service->node, reply->alias, head, value)
                : node_send(service->node, reply->pid, head, value);
-    if (!sent)
+}
+
+void deliver(struct service *service, const struct reply_address *reply,
+             const struct origin *origin, enum operation operation)
+{
+    struct slice value = buf_slice(&service->value);
+    struct buf refusal;
+    struct error err;
+
+    if ((origin->rpc_call == 0 && reply->form == REPLY_NONE) ||
+        send_answer(service, reply, origin, operation, value))
+        return;
+    /* The node is gone, or there is no room for so much. */
+    error_set(&err, ERR_OVERLOADED,
+              "no room for an answer of %zu bytes in the queue to its node",
+              value.size);
+    buf_init(&refusal, SIZE_MAX);
+    reply_put_error(&refusal, &err, NULL);
+    if (value.size < refusal.size ||
+        !send_answer(service, reply, origin, operation, buf_slice(&refusal)))
         service->stats.undeliverable++;
+    buf_release(&refusal);
 }

@@ -537,7 +537,9 @@ static void a_tick_is_answered(void **state)
     peer_close(&peer);
 }
 
-static void a_peer_that_does_not_read_is_closed_at_the_limit(void **state)
+static void
+a_peer_that_does_not_read_is_closed_when_small_messages_fill_its_queue(
+    void **state)
 {
     struct test_peer peer;
     char *text = mem_alloc(1 << 20);
@@ -557,6 +559,11 @@ static void a_peer_that_does_not_read_is_closed_at_the_limit(void **state)
         uv_run(&loop.uv, UV_RUN_NOWAIT);
     }
     assert_in_range(count, 8, 30); /* the queue, and the sockets' buffers */
+    turn_for(20);
+    assert_false(is_peer_down());
+    while (node_send(node, own_pid(&peer), slice_make("m\0\0\xe0\0", 5),
+                     slice_make(text, 0xe000)))
+        assert_true(++count < 200);
     turn_until(is_peer_down);
     peer_close(&peer);
     buf_release(&payload);
@@ -1519,7 +1526,8 @@ int main(void)
         TEST(a_malformed_frame_closes_that_peer_only),
         TEST(a_silent_peer_is_closed_and_an_idle_one_gets_ticks),
         TEST(a_tick_is_answered),
-        TEST(a_peer_that_does_not_read_is_closed_at_the_limit),
+        TEST(
+            a_peer_that_does_not_read_is_closed_when_small_messages_fill_its_queue),
         TEST(a_ping_is_answered_yes),
         TEST(a_monitor_on_nobody_is_down_at_once),
         TEST(a_monitor_on_the_service_is_known_until_it_is_taken_away),

@@ -111,6 +111,9 @@ struct connection *connection_dial(struct connection_group *group,
                                    const struct sockaddr *address,
                                    struct slice peer, void *owner);
 
+/* Bytes that may be queued besides what is. */
+size_t connection_room(const struct connection *connection);
+
 /* The buffer to write the next frame's control and payload into; NULL unless
  * the connection is up. connection_send_end must follow. */
 struct buf *connection_send_begin(struct connection *connection);

@@ -30,7 +30,7 @@ struct node_options {
     uint16_t port;           /* to listen at; 0: the system chooses */
     struct tls_context *tls; /* NULL: the distribution is not within TLS */
     size_t max_frame_bytes;  /* of a frame or a message in fragments; 64 MiB */
-    size_t max_send_queue_bytes;   /* per connection; over it: closed. 64 MiB */
+    size_t max_send_queue_bytes;   /* per connection; 256 MiB */
     uint64_t handshake_timeout_ms; /* 7000 */
     size_t max_handshakes;         /* 256 at once */
     uint64_t tick_time_ms; /* net_ticktime, 60000: a peer silent for longer is
@@ -117,21 +117,23 @@ bool node_is_monitored(const struct node *node, uint64_t connection,
 
 /* `head` and `rest` in a row are a term without version byte (what wraps a
  * value, which is not copied for it, and the value). False if the node is not
- * connected (node_send dials it and queues, unless it is not a node
- * name; false then means dropped) or its queue is full. */
+ * connected (node_send dials it and queues, unless it is not a node name; false
+ * then means dropped), or if the queue to it has no room for so much; one that
+ * has no room for a small message closes the connection. */
 bool node_send(struct node *node, struct slice pid, struct slice head,
                struct slice rest);
 bool node_send_alias(struct node *node, struct slice reference,
                      struct slice head, struct slice rest);
 
 /* Answers of rpc calls; `value` and `reason` are terms without version byte. A
- * call that is gone is a no-op. */
+ * call that is gone is a no-op. False: there is no room for the value in the
+ * queue to its node; the call waits for a smaller one. */
 enum node_rpc_class {
     NODE_RPC_UNDEF,     /* error:undef with M, F and the arguments filled in
                            (within the rpc event; later their number) */
     NODE_RPC_EXCEPTION, /* error:Reason */
 };
-void node_rpc_return(struct node *node, uint64_t call, struct slice value);
+bool node_rpc_return(struct node *node, uint64_t call, struct slice value);
 void node_rpc_error(struct node *node, uint64_t call, enum node_rpc_class class,
                     struct slice reason);
 

@@ -1,0 +1,165 @@
+%% What every measurement needs: nodes, a provider, routers, and rounds in which
+%% two sides take turns.
+-module(bench_rig).
+
+-export([with_rig/2, with_rig/3, with_provider/3, with_router/3, with_router/4]).
+-export([start_router/2, router_node/1, program/3, finish/1, request_file/1]).
+-export([rounds/3, round_count/0, compare/4, alone/3, median/1]).
+-export([window/4, stat/2, at/4, say/2, callers/1]).
+-export_type([rig/0, sample/0, row/0]).
+
+-define(ROUNDS, 5).
+
+%% The nodes and programs of a measurement.
+-type rig() :: #{dir := file:filename(), cookie := string(),
+                 caller := bed:caller(), other := bed:caller(), echo := node(),
+                 router => router:router(), url => string()}.
+
+%% What one window or one run of curl_loop gave.
+-type sample() :: #{atom() => number()}.
+
+%% Goal bounds the ratio, or the value where there is no peer.
+-type row() :: {Name :: iodata(), Value :: number(), Peer :: number() | none,
+                Ratio :: float() | none, Goal :: number() | none}.
+
+%% ------------------------------------------------------------------- nodes
+
+-spec with_rig(file:filename(), fun((rig()) -> Result)) -> Result.
+with_rig(Dir, Fun) ->
+    with_rig(Dir, #{}, Fun).
+
+%% Opts as for bed:start_caller/3.
+-spec with_rig(file:filename(), map(), fun((rig()) -> Result)) -> Result.
+with_rig(Dir, Opts, Fun) ->
+    Epmd = bed:start_epmd(),
+    Cookie = "bench" ++ os:getpid(),
+    Caller = bed:start_caller(Cookie, bed:node_name(caller), Opts),
+    Other = #{node := Echo} = bed:start_caller(Cookie, bed:node_name(echo),
+                                               Opts),
+    {ok, _} = at(Other, bench_echo, start, []),
+    try
+        Fun(#{dir => Dir, cookie => Cookie, caller => Caller, other => Other,
+              echo => Echo})
+    after
+        bed:stop_caller(Caller),
+        bed:stop_caller(Other),
+        bed:stop_epmd(Epmd)
+    end.
+
+at(#{peer := Peer}, Module, Function, Args) ->
+    peer:call(Peer, Module, Function, Args, infinity).
+
+%% --------------------------------------------------------------- programs
+
+-spec with_provider(rig(), [string()], fun((rig()) -> Result)) -> Result.
+with_provider(#{dir := Dir} = Rig, Args, Fun) ->
+    Provider = program(Dir, "provider",
+                       ["--save-request", request_file(Dir) | Args]),
+    Url = receive {Provider, {data, {eol, "listening " ++ At}}} -> At end,
+    try
+        Fun(Rig#{url => Url})
+    after
+        {os_pid, OsPid} = erlang:port_info(Provider, os_pid),
+        os:cmd("kill " ++ integer_to_list(OsPid)),
+        finish(Provider)
+    end.
+
+%% A provider and a router that knows it, both fresh. Opts as for
+%% router:start/1.
+with_router(Rig, ProviderArgs, Fun) ->
+    with_router(Rig, ProviderArgs, #{}, Fun).
+
+-spec with_router(rig(), [string()], map(), fun((rig()) -> Result)) -> Result.
+with_router(Rig, ProviderArgs, Opts, Fun) ->
+    with_provider(
+      Rig, ProviderArgs,
+      fun(Rig1) ->
+              Router = start_router(Rig1, Opts),
+              try
+                  Rig2 = Rig1#{router => Router},
+                  0 = stat(Rig2, in_flight),
+                  Fun(Rig2)
+              after
+                  router:stop(Router)
+              end
+      end).
+
+-spec start_router(rig(), map()) -> router:router().
+start_router(#{dir := Dir, cookie := Cookie, url := Url}, Opts) ->
+    Env = [{"OPENAI_BASE_URL", Url}, {"OPENAI_API_KEY", "sk-bench"},
+           {"LLM_ROUTER_LOG_LEVEL", "warn"}],
+    {ok, Router} = router:start(Opts#{node => bed:node_name(router),
+                                      cookie => Cookie, dir => Dir,
+                                      env => Env}),
+    Router.
+
+router_node(#{router := Router}) ->
+    router:node(Router).
+
+request_file(Dir) ->
+    filename:join(Dir, "request.json").
+
+program(Dir, Name, Args) ->
+    open_port({spawn_executable, filename:join(Dir, Name)},
+              [{args, Args}, {line, 4096}, exit_status]).
+
+%% {Status, lines of output, the last one first}
+finish(Port) ->
+    finish(Port, []).
+
+finish(Port, Lines) ->
+    receive
+        {Port, {data, {eol, Line}}} -> finish(Port, [Line | Lines]);
+        {Port, {exit_status, Status}} -> {Status, Lines}
+    end.
+
+%% ---------------------------------------------------------------- rounds
+
+round_count() ->
+    ?ROUNDS.
+
+%% One round to warm up, then ?ROUNDS pairs; who is first alternates.
+-spec rounds(iodata(), fun(() -> sample()), fun(() -> sample())) ->
+    [{sample(), sample()}].
+rounds(Name, Ours, Theirs) ->
+    say("~s", [Name]),
+    _ = {Ours(), Theirs()},
+    [pair(Round rem 2, Ours, Theirs) || Round <- lists:seq(1, ?ROUNDS)].
+
+pair(0, Ours, Theirs) ->
+    Theirs1 = Theirs(),
+    {Ours(), Theirs1};
+pair(1, Ours, Theirs) ->
+    Ours1 = Ours(),
+    {Ours1, Theirs()}.
+
+-spec compare(iodata(), atom(), [{sample(), sample()}], number() | none) ->
+    row().
+compare(Name, Key, Rounds, Goal) ->
+    Pairs = [{maps:get(Key, Ours), maps:get(Key, Theirs)}
+             || {Ours, Theirs} <- Rounds],
+    {Name, median([Ours || {Ours, _} <- Pairs]),
+     median([Theirs || {_, Theirs} <- Pairs]),
+     median([Ours / Theirs || {Ours, Theirs} <- Pairs]), Goal}.
+
+alone(Name, Key, Rounds) ->
+    {Name, median([maps:get(Key, Ours) || {Ours, _} <- Rounds]), none, none,
+     none}.
+
+median(Values) ->
+    lists:nth((length(Values) + 1) div 2, lists:sort(Values)).
+
+%% --------------------------------------------------------------- samples
+
+window(#{caller := Caller}, Call, Callers, Ms) ->
+    at(Caller, bench_load, window, [Call, Callers, Ms]).
+
+stat(#{caller := Caller} = Rig, Name) ->
+    maps:get(Name, at(Caller, gen_server, call,
+                      [{llm_router, router_node(Rig)}, stats])).
+
+say(Format, Args) ->
+    io:format(standard_error, "measuring ~s~n", [io_lib:format(Format, Args)]).
+
+callers(1) -> "1 caller";
+callers(N) -> io_lib:format("~b callers", [N]).
