@@ -28,15 +28,17 @@ struct call {
     struct monitor *owner; /* of who waits for the answer; may be NULL */
     struct list monitors;
     /* Copies behind the struct: */
-    struct slice self;            /* raw pid of the call */
-    struct slice pid, tag, alias; /* who waits; tag of CALL_ERPC: its Res */
-    struct slice module, function;
+    struct slice self;             /* raw pid of the call */
+    struct slice pid, tag, alias;  /* who waits; tag of CALL_ERPC: its Res */
+    struct slice module, function; /* raw */
     uint32_t arity;
 };
 
 /* Module:Function(Arguments...), the arguments checked. */
 struct invocation {
     struct slice module, function;
+    struct term module_term,
+        function_term; /* to echo: an old atom is Latin-1 */
     struct term arguments;
     bool proper; /* nobody sees arguments that are not */
     uint32_t arity;
@@ -77,6 +79,8 @@ static struct call *call_new(struct peer *peer, enum call_form form,
                              const struct invocation *invocation)
 {
     struct node *node = peer->node;
+    struct slice module = term_raw(invocation->module_term);
+    struct slice function = term_raw(invocation->function_term);
     struct slice self;
     struct call *call;
     char *bytes;
@@ -85,8 +89,8 @@ static struct call *call_new(struct peer *peer, enum call_form form,
     pid_put(&node->scratch, &node->self, ++node->last_number);
     self = buf_slice(&node->scratch);
     call = mem_alloc(sizeof(*call) + self.size + caller->pid.size +
-                     caller->tag.size + caller->alias.size +
-                     invocation->module.size + invocation->function.size);
+                     caller->tag.size + caller->alias.size + module.size +
+                     function.size);
     bytes = (char *)(call + 1);
     call->peer = peer;
     call->number = node->last_number;
@@ -95,8 +99,8 @@ static struct call *call_new(struct peer *peer, enum call_form form,
     call->pid = keep(&bytes, caller->pid);
     call->tag = keep(&bytes, caller->tag);
     call->alias = keep(&bytes, caller->alias);
-    call->module = keep(&bytes, invocation->module);
-    call->function = keep(&bytes, invocation->function);
+    call->module = keep(&bytes, module);
+    call->function = keep(&bytes, function);
     call->arity = invocation->arity;
     list_init(&call->monitors);
     list_append(&peer->calls, &call->link);
@@ -157,8 +161,8 @@ static void put_stack(struct buf *out, const struct call *call,
 {
     term_put_list(out, 1);
     term_put_tuple(out, 4);
-    term_put_atom_slice(out, call->module);
-    term_put_atom_slice(out, call->function);
+    term_put_raw(out, call->module);
+    term_put_raw(out, call->function);
     if (outcome->arguments.size > 0)
         term_put_raw(out, outcome->arguments);
     else
@@ -426,6 +430,8 @@ static bool read_invocation(struct term module, struct invocation *invocation)
 {
     struct term function = term_next(module);
 
+    invocation->module_term = module;
+    invocation->function_term = function;
     return term_atom(module, &invocation->module) &&
            term_atom(function, &invocation->function) &&
            read_arguments(term_next(function), invocation);
@@ -475,8 +481,10 @@ static bool read_spawn(const struct control *control, struct spawn *spawn)
     read_options(control, spawn);
     spawn->caller.pid = term_raw(control->from);
     term_tuple_of(control->function, 3, &element);
+    invocation->module_term = element;
+    invocation->function_term = term_next(element);
     term_atom(element, &invocation->module);
-    term_atom(term_next(element), &invocation->function);
+    term_atom(invocation->function_term, &invocation->function);
     if (!term_list(arguments, &list) || !read_arguments(arguments, invocation))
         return false;
     if (is_erpc(invocation, "execute_call", 4)) {

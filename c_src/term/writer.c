@@ -51,9 +51,6 @@ void term_put_atom_slice(struct buf *out, struct slice name)
         result = ei_encode_atom_len_as(atom, &size, name.data, (int)name.size,
                                        ERLANG_UTF8, ERLANG_UTF8);
     }
-    if (result < 0 && name.size <= MAXATOMLEN) /* as an old tag had it */
-        result = ei_encode_atom_len_as(atom, &size, name.data, (int)name.size,
-                                       ERLANG_LATIN1, ERLANG_UTF8);
     put(out, result, atom, size);
 }
 
