@@ -2,8 +2,9 @@
 %% two sides take turns.
 -module(bench_rig).
 
--export([with_rig/2, with_rig/3, with_provider/3, with_router/3, with_router/4]).
--export([start_router/2, router_node/1, program/3, finish/1, request_file/1]).
+-export([with_rig/2, with_rig/3, with_provider/3, with_router/3]).
+-export([with_router/4, start_router/2, router_node/1]).
+-export([program/3, finish/1, request_file/1]).
 -export([rounds/3, round_count/0, compare/4, alone/3, median/1]).
 -export([window/4, stat/2, at/4, say/2, callers/1]).
 -export_type([rig/0, sample/0, row/0]).

@@ -463,7 +463,7 @@ retry_after_in_seconds_is_honoured(Config) ->
     {_, Requests} = succeeds(Config,
                              [Busy, scripted_provider:answer(<<"Hello">>)]),
     [Gap] = gaps(Requests),
-    within(1000, 1500, Gap).
+    within(995, 1500, Gap). %% of a provider that counts whole milliseconds
 
 retry_after_as_a_date_is_honoured(Config) ->
     Then = calendar:system_time_to_universal_time(

@@ -1,6 +1,5 @@
-/* The node from inside: what node.c, process.c, rpc.c and global.c share.
- *
- * node.c has the peers and their connections; process.c the signals between
+/* The node from inside: what its files share. node.c has its life and the events
+ * of its connections; peer.c the peers; process.c the signals between
  * processes; rpc.c spawn requests and `rex`; global.c the global names;
  * cluster.c finds peers. */
 #ifndef LLM_ROUTER_DIST_NODE_INTERNAL_H
@@ -153,7 +152,8 @@ struct node {
     unsigned logged, unlogged;
 };
 
-/* node.c */
+/* peer.c */
+uint64_t node_random(void);
 struct peer *node_find_peer(const struct node *node, struct slice name);
 /* The peer of a raw pid, port or reference; NULL: not connected. */
 struct peer *node_peer_of(const struct node *node, struct slice raw);
@@ -164,6 +164,18 @@ bool peer_send_end(struct peer *peer);
  * case: the peer is closed if it does not fit. */
 bool peer_has_room(const struct peer *peer, size_t size);
 uint64_t peer_flags(const struct peer *peer);
+struct peer *peer_new(struct node *node, struct slice name);
+void peer_free(struct peer *peer);
+void peer_move(struct peer *peer, enum peer_state state);
+/* `peer` is idle; a timer's callback, too. */
+void peer_dial(void *peer);
+void peer_dial_failed(struct peer *peer, const char *why);
+void peer_stop_dialling(struct peer *peer, const char *why);
+/* Its own call to us wins over ours. */
+void peer_await(struct peer *peer);
+/* An idle one is dialled again, or freed when nobody needs it. */
+void peer_settle(struct peer *peer);
+void peer_send_queued(struct peer *peer);
 /* Connects to that node, unless it is connected, and tries again for so long.
  */
 void node_want_peer(struct node *node, struct slice name, uint64_t duration_ms);

@@ -9,11 +9,12 @@
 enum {
     REQUEST_ID_SIZE = 16,    /* of the ids made here */
     VALUE_KEEP = 256 * 1024, /* of the memory that answers are written to */
+    LARGE_TEXT = 1024 * 1024,
 };
 
 /* The edges of the state machine; anything else is a defect. */
 static const unsigned edges[] = {
-    [JOB_NEW] = 1u << JOB_CALLING | 1u << JOB_DONE,
+    [JOB_NEW] = 1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
     [JOB_CALLING] = 1u << JOB_VALIDATING | 1u << JOB_BACKOFF |
                     1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
     [JOB_BACKOFF] = 1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
@@ -346,6 +347,28 @@ static struct job *job_new(struct service *service, const struct call *call)
     return job;
 }
 
+static size_t text_size(const struct request *request)
+{
+    size_t size = request->text.size + request->context.size;
+
+    for (size_t i = 0; i < request->message_count; i++)
+        size += request->messages[i].content.size;
+    return size;
+}
+
+static void begin(void *context)
+{
+    struct job *job = context;
+    struct error err;
+
+    job->dialogue = dialogue_begin(&job->arena, &job->request,
+                                   &job->service->assets->prompts, &err);
+    if (job->dialogue)
+        ask(job);
+    else
+        job_fail(job, &err);
+}
+
 bool job_start(struct service *service, const struct call *call,
                const struct origin *origin, struct error *err)
 {
@@ -359,11 +382,10 @@ bool job_start(struct service *service, const struct call *call,
     job->plan = plan;
     job->model = plan.candidates[0].model;
     taker_join(service, job, &call->reply, origin);
-    job->dialogue = dialogue_begin(&job->arena, &job->request,
-                                   &service->assets->prompts, err);
-    if (job->dialogue)
-        ask(job);
+    /* To read a large text was enough for one turn of the loop. */
+    if (text_size(&job->request) > LARGE_TEXT)
+        loop_timer_start(&service->loop, &job->backoff, 0, begin, job);
     else
-        job_fail(job, err);
+        begin(job);
     return true;
 }
