@@ -11,7 +11,7 @@
 -define(MIB, (1024 * 1024)).
 -define(DOCUMENT_BYTES, (32 * ?MIB)). % the most that a call may hold
 -define(ANSWER_BYTES, (16 * ?MIB)).
--define(QUEUE_BYTES, (64 * ?MIB)). % room for one answer, not for all
+-define(QUEUE_BYTES, (100 * ?MIB)). %% three answers, not four
 -define(FRAME_BYTES, ?MIB). % of the group `limits`
 -define(TIMEOUT, 50000).
 -define(GROWTH_KIB, 8192).
