@@ -18,7 +18,7 @@ static const unsigned edges[] = {
     [JOB_CALLING] = 1u << JOB_VALIDATING | 1u << JOB_BACKOFF |
                     1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
     [JOB_BACKOFF] = 1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
-    [JOB_VALIDATING] = 1u << JOB_CALLING | 1u << JOB_DONE,
+    [JOB_VALIDATING] = 1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
     [JOB_DONE] = 0,
     [JOB_CANCELLED] = 0,
 };
@@ -144,8 +144,9 @@ void job_fail(struct job *job, const struct error *err)
     job_free(job);
 }
 
-static void succeed(struct job *job)
+static void succeed(void *context)
 {
+    struct job *job = context;
     struct service *service = job->service;
     struct account account = account_of(job);
     struct slice request_id = job->request.options.request_id;
@@ -208,7 +209,12 @@ static void on_completion(struct job *job, const struct completion *completion)
         ask(job);
         return;
     case DIALOGUE_DONE:
-        succeed(job);
+        /* To take a large answer in was enough for one turn of the loop. */
+        if (completion->text.size > LARGE_TEXT)
+            loop_timer_start(&job->service->loop, &job->backoff, 0, succeed,
+                             job);
+        else
+            succeed(job);
         return;
     case DIALOGUE_FAIL:
         job_fail(job, &err);
