@@ -1,5 +1,5 @@
-/* The node from inside: what its files share. node.c has its life and the events
- * of its connections; peer.c the peers; process.c the signals between
+/* The node from inside: what its files share. node.c has its life and the
+ * events of its connections; peer.c the peers; process.c the signals between
  * processes; rpc.c spawn requests and `rex`; global.c the global names;
  * cluster.c finds peers. */
 #ifndef LLM_ROUTER_DIST_NODE_INTERNAL_H
