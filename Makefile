@@ -135,7 +135,7 @@ format:
 install: all
 	install -D -m 755 priv/llm_router \
 		$(DESTDIR)$(PREFIX)/lib/llm_router/llm_router
-	cp -r priv/prompts priv/schemas priv/models.json \
+	cp -r priv/prompts priv/schemas priv/models.json priv/config.example.json \
 		$(DESTDIR)$(PREFIX)/lib/llm_router/
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
 	ln -sf ../lib/llm_router/llm_router $(DESTDIR)$(PREFIX)/bin/llm_router

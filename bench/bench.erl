@@ -4,9 +4,10 @@
 
 -export([main/0]).
 
--import(bench_rig, [with_rig/2, with_router/3, router_node/1, rounds/3,
-                    compare/4, alone/3, median/1, window/4, stat/2, at/4,
-                    program/3, finish/1, request_file/1, say/2, callers/1]).
+-import(bench_rig, [with_rig/2, with_router/3, with_router/4, base/0,
+                    router_node/1, rounds/3, compare/4, alone/3, median/1,
+                    window/4, router_window/4, stat/2, at/4, program/3,
+                    finish/1, request_file/1, say/2, callers/1, task_call/1]).
 
 -define(PING_MS, 500).
 -define(TASK_MS, 1500).
@@ -15,10 +16,6 @@
 -define(WAITING, 10000).
 -define(WAIT_MS, 10000).
 -define(DESCRIPTORS, 12000).
--define(PROMPT, <<"New customers mistype their postal addresses and parcels "
-                  "come back. Check the address at sign-up, offer the nearest "
-                  "one that exists, and never keep anybody from signing up "
-                  "because the register does not answer.">>).
 
 -type section() :: {Title :: iodata(), [bench_rig:row()] | iodata()}.
 
@@ -27,11 +24,14 @@
 parts() ->
     [{"calls", within(fun pings_and_tasks/1)},
      {"chunks", within(fun many_chunks/1)},
+     {"limits", within(fun bench_limits:sections/1)},
      {"memory", within(fun waiting/1)},
      {"peers", within(fun bench_peers:sections/1)},
      {"large", within(fun bench_large:sections/1)},
      {"tls", fun bench_tls:sections/1},
-     {"takeover", within(fun bench_takeover:sections/1)}].
+     {"takeover", within(fun bench_takeover:sections/1)},
+     {"streams", within(fun bench_streams:sections/1)},
+     {"failing", within(fun bench_failing:sections/1)}].
 
 within(Fun) ->
     fun(Dir) -> with_rig(Dir, Fun) end.
@@ -125,30 +125,32 @@ many_chunks(Rig) ->
     end).
 
 task_rounds(Rig, Callers, Ms, CurlCalls) ->
-    Task = {generate_task, {llm_router, router_node(Rig)}, ?PROMPT},
     rounds(["generate_task, ", callers(Callers)],
-           fun() -> router_window(Rig, Task, Callers, Ms) end,
+           fun() -> router_window(Rig, task_call(Rig), Callers, Ms) end,
            fun() -> curl_loop(Rig, Callers, CurlCalls) end).
 
 waiting(Rig) ->
     Title = io_lib:format("memory: ~b calls wait for a provider that takes "
                           "~b s; peer: bare libcurl loop",
                           [?WAITING, ?WAIT_MS div 1000]),
-    [{Title, case descriptors() >= ?DESCRIPTORS of
-                 true ->
-                     Delay = ["--delay-ms", integer_to_list(?WAIT_MS)],
-                     with_router(Rig, Delay, fun waiting_rows/1);
-                 false ->
-                     io_lib:format("not measured: ulimit -n is ~b, ~b wanted~n",
-                                   [descriptors(), ?DESCRIPTORS])
-             end}].
+    [{[Title, Which],
+      case descriptors() >= ?DESCRIPTORS of
+          true ->
+              Delay = ["--delay-ms", integer_to_list(?WAIT_MS)],
+              with_router(Rig, Delay, Opts, fun waiting_rows/1);
+          false ->
+              io_lib:format("not measured: ulimit -n is ~b, ~b wanted~n",
+                            [descriptors(), ?DESCRIPTORS])
+      end} || {Which, Opts} <- [{"", #{}}
+                                | [{" (the base)", Opts}
+                                   || #{} = Opts <- [base()]]]].
 
 %% A router that has done nothing else: what the memory allocator kept from
 %% earlier work would hide what the waiting calls take.
 waiting_rows(#{router := Router} = Rig) ->
     say("~b calls waiting", [?WAITING]),
     Idle = router:rss_kib(Router),
-    Wave = wave(Rig, {generate_task, {llm_router, router_node(Rig)}, ?PROMPT}),
+    Wave = wave(Rig, task_call(Rig)),
     timer:sleep(?WAIT_MS * 8 div 10),
     InFlight = stat(Rig, in_flight),
     Plateau = router:rss_kib(Router),
@@ -164,11 +166,6 @@ waiting_rows(#{router := Router} = Rig) ->
      {"longest stall (ms)", stat(Rig, longest_stall_ms), none, none, 50}].
 
 %% --------------------------------------------------------------- samples
-
-router_window(Rig, Call, Callers, Ms) ->
-    Before = stat(Rig, cpu_us),
-    #{calls := Calls} = Sample = window(Rig, Call, Callers, Ms),
-    Sample#{cpu_us => (stat(Rig, cpu_us) - Before) / Calls}.
 
 %% Starts the wave; the fun waits for its result.
 wave(#{caller := Caller}, Call) ->

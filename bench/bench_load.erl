@@ -1,7 +1,8 @@
 %% The load, made on the caller's node.
 -module(bench_load).
 
--export([window/3, wave/2, start_large/2, stop_large/1, await_other/2]).
+-export([window/3, wave/2, rate/3]).
+-export([start_large/2, stop_large/1, await_other/2]).
 -export_type([call/0]).
 
 -define(ANSWER_MS, 60000).
@@ -10,7 +11,8 @@
 %% One call and the answer that counts as success.
 -type call() :: {ping, gen_server:server_ref()}
               | {ping, node(), module()}
-              | {generate_task, gen_server:server_ref(), binary()}.
+              | {generate_task, gen_server:server_ref(), binary()}
+              | {ask, gen_server:server_ref(), map()}.
 
 %% Callers processes call again and again for Ms milliseconds. A wrong answer
 %% ends the measurement.
@@ -64,6 +66,28 @@ took_or_none({Pid, Monitor}) ->
         {'DOWN', Monitor, process, Pid, _} -> []
     end.
 
+%% So many calls a second for Ms milliseconds, none of which waits for another:
+%% when each began (ms), after how many microseconds it was answered, and the
+%% answer.
+-spec rate(call(), pos_integer(), pos_integer()) ->
+    [{At :: integer(), Us :: float(), Answer :: term()}].
+rate(Call, PerSecond, Ms) ->
+    Fun = to_fun(Call),
+    Start = now_ns(),
+    Pids = [begin
+                await_until(Start + N * 1000000000 div PerSecond),
+                spawn_monitor(fun() -> exit({took, timed(Fun, Start)}) end)
+            end || N <- lists:seq(0, PerSecond * Ms div 1000 - 1)],
+    [await(Pid) || Pid <- Pids].
+
+await_until(Due) ->
+    timer:sleep(max(0, (Due - now_ns()) div 1000000)).
+
+timed(Fun, Start) ->
+    Begun = now_ns(),
+    Answer = Fun(),
+    {(Begun - Start) div 1000000, (now_ns() - Begun) / 1000, Answer}.
+
 %% A process that asks with a prompt of so many bytes, again and again.
 -spec start_large(gen_server:server_ref(), pos_integer()) -> pid().
 start_large(Server, Bytes) ->
@@ -111,6 +135,9 @@ to_fun({ping, Server}) ->
     fun() -> pong = gen_server:call(Server, ping, ?ANSWER_MS) end;
 to_fun({ping, Node, Module}) ->
     fun() -> pong = rpc:call(Node, Module, ping, []) end;
+to_fun({ask, Server, Opts}) ->
+    Request = {call_with_prompt, simple, <<"Say something.">>, Opts},
+    fun() -> gen_server:call(Server, Request, ?ANSWER_MS) end;
 to_fun({generate_task, Server, Prompt}) ->
     Request = {generate_task, Prompt},
     fun() -> {ok, #{title := _}} = gen_server:call(Server, Request, ?ANSWER_MS)

@@ -4,12 +4,18 @@
 
 -export([with_rig/2, with_rig/3, with_provider/3, with_router/3]).
 -export([with_router/4, start_router/2, router_node/1]).
+-export([config/3, base/0]).
 -export([program/3, finish/1, request_file/1]).
 -export([rounds/3, round_count/0, compare/4, alone/3, median/1]).
--export([window/4, stat/2, at/4, say/2, callers/1]).
+-export([window/4, router_window/4, stat/2, at/4, say/2, callers/1]).
+-export([task_call/1]).
 -export_type([rig/0, sample/0, row/0]).
 
 -define(ROUNDS, 5).
+-define(PROMPT, <<"New customers mistype their postal addresses and parcels "
+                  "come back. Check the address at sign-up, offer the nearest "
+                  "one that exists, and never keep anybody from signing up "
+                  "because the register does not answer.">>).
 
 %% The nodes and programs of a measurement.
 -type rig() :: #{dir := file:filename(), cookie := string(),
@@ -88,11 +94,30 @@ with_router(Rig, ProviderArgs, Opts, Fun) ->
 -spec start_router(rig(), map()) -> router:router().
 start_router(#{dir := Dir, cookie := Cookie, url := Url}, Opts) ->
     Env = [{"OPENAI_BASE_URL", Url}, {"OPENAI_API_KEY", "sk-bench"},
-           {"LLM_ROUTER_LOG_LEVEL", "warn"}],
+           {"LLM_ROUTER_LOG_LEVEL", "warn"} | maps:get(env, Opts, [])],
     {ok, Router} = router:start(Opts#{node => bed:node_name(router),
                                       cookie => Cookie, dir => Dir,
                                       env => Env}),
     Router.
+
+%% A configuration file of these settings; the arguments that name it.
+-spec config(rig(), string(), map()) -> [string()].
+config(#{dir := Dir}, Name, Settings) ->
+    File = filename:join(Dir, Name),
+    ok = file:write_file(File, test_json:encode(Settings)),
+    ["--config", File].
+
+%% For start_router/2: the build that LLM_ROUTER_BENCH_BASE names, or `none`.
+-spec base() -> map() | none.
+base() ->
+    case os:getenv("LLM_ROUTER_BENCH_BASE", "") of
+        "" ->
+            none;
+        Program ->
+            Instead = "shift; exec \"$0\" \"$@\"",
+            #{wrapper => ["/bin/sh", "-c", Instead, Program],
+              env => [{"LLM_ROUTER_PRIV_DIR", filename:dirname(Program)}]}
+    end.
 
 router_node(#{router := Router}) ->
     router:node(Router).
@@ -152,8 +177,19 @@ median(Values) ->
 
 %% --------------------------------------------------------------- samples
 
+%% The call that most figures are about.
+-spec task_call(rig()) -> bench_load:call().
+task_call(Rig) ->
+    {generate_task, {llm_router, router_node(Rig)}, ?PROMPT}.
+
 window(#{caller := Caller}, Call, Callers, Ms) ->
     at(Caller, bench_load, window, [Call, Callers, Ms]).
+
+%% The same with the processor time that the router used for a call.
+router_window(Rig, Call, Callers, Ms) ->
+    Before = stat(Rig, cpu_us),
+    #{calls := Calls} = Sample = window(Rig, Call, Callers, Ms),
+    Sample#{cpu_us => (stat(Rig, cpu_us) - Before) / Calls}.
 
 stat(#{caller := Caller} = Rig, Name) ->
     maps:get(Name, at(Caller, gen_server, call,

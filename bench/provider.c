@@ -5,11 +5,16 @@
  * server-sent events, written at once after a fixed delay. The content is one
  * task of 1 KiB as priv/schemas/task.json wants it, again and again where more
  * is asked for. Any number of requests may wait at a time, one per
- * connection. */
+ * connection.
+ *
+ * With a gap the events are written one by one, so many milliseconds apart,
+ * and the content of each is the time of its write, in nanoseconds since 1970,
+ * and a space. With a status the answer is an error. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -23,6 +28,9 @@ enum {
     ANSWER_MAX_BYTES = 64 * 1024 * 1024,
     CONTENT_MAX_KIB = 32 * 1024,
     CHUNKS_MAX = 1024,
+    STATUS_MAX = 599,
+    EVENT_MAX_BYTES = 4096, /* with a gap: what is written at once */
+    STAMP_BYTES = 32,
     INPUT_BYTES = 64 * 1024,
 };
 
@@ -50,6 +58,8 @@ struct options {
     int64_t delay_ms;
     int64_t chunks;
     int64_t content_kib;
+    int64_t gap_ms;   /* 0: everything at once */
+    int64_t status;   /* 0: an answer; else that of an error */
     const char *save; /* file for the body of the first request, or NULL */
 };
 
@@ -58,6 +68,7 @@ struct server {
     uv_loop_t loop;
     uv_tcp_t listener;
     struct buf answer;
+    struct buf event; /* with a gap: the one that is being written */
     struct buf saved;
     bool save_wanted;
     char input[INPUT_BYTES]; /* read and used up before the next read */
@@ -70,7 +81,8 @@ struct client {
     uv_write_t rest;
     bool waiting; /* a request is read and not answered */
     bool writing;
-    bool saving; /* this request's body is the one to save */
+    bool saving;  /* this request's body is the one to save */
+    int64_t sent; /* with a gap: events of the answer that were written */
     int open_handles;
     char line[LINE_MAX_BYTES];
     size_t line_size;
@@ -114,8 +126,9 @@ static void put_piece(struct buf *out, struct piece piece)
     }
 }
 
+/* Content is as it stands in a string of JSON. */
 static void put_chunk(struct buf *out, const char *choices_and_usage,
-                      struct piece piece)
+                      struct slice content)
 {
     const char *hole = strstr(choices_and_usage, "@");
     struct buf json;
@@ -128,7 +141,7 @@ static void put_chunk(struct buf *out, const char *choices_and_usage,
     if (hole) {
         buf_append(&json, choices_and_usage,
                    (size_t)(hole - choices_and_usage));
-        put_piece(&json, piece);
+        buf_append(&json, content.data, content.size);
         choices_and_usage = hole + 1;
     }
     buf_append_text(&json, choices_and_usage);
@@ -136,13 +149,8 @@ static void put_chunk(struct buf *out, const char *choices_and_usage,
     buf_release(&json);
 }
 
-static void put_answer(struct buf *out, size_t chunks, size_t size)
+static void put_start(struct buf *out)
 {
-    const struct piece none = {0, 0};
-    static const char delta[] =
-        "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"@\"},"
-        "\"logprobs\":null,\"finish_reason\":null}]}";
-
     buf_append_text(out, "HTTP/1.1 200 OK\r\n"
                          "Content-Type: text/event-stream\r\n"
                          "Transfer-Encoding: chunked\r\n\r\n");
@@ -150,23 +158,71 @@ static void put_answer(struct buf *out, size_t chunks, size_t size)
               "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\","
               "\"content\":\"\",\"refusal\":null},\"logprobs\":null,"
               "\"finish_reason\":null}]}",
-              none);
-    for (size_t i = 0; i < chunks; i++) {
-        size_t from = i * size / chunks;
+              slice_of(NULL));
+}
 
-        put_chunk(out, delta,
-                  (struct piece){from, (i + 1) * size / chunks - from});
-    }
+static void put_delta(struct buf *out, struct slice content)
+{
+    put_chunk(out,
+              "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"@\"},"
+              "\"logprobs\":null,\"finish_reason\":null}]}",
+              content);
+}
+
+static void put_end(struct buf *out)
+{
     put_chunk(out,
               "\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
               "\"finish_reason\":\"stop\"}]}",
-              none);
+              slice_of(NULL));
     put_chunk(out,
               "\"choices\":[],\"usage\":{\"prompt_tokens\":712,"
               "\"completion_tokens\":236,\"total_tokens\":948}}",
-              none);
+              slice_of(NULL));
     put_event(out, "[DONE]", 6);
     buf_append_text(out, "0\r\n\r\n");
+}
+
+static void put_answer(struct buf *out, size_t chunks, size_t size)
+{
+    struct buf content;
+
+    buf_init(&content, ANSWER_MAX_BYTES);
+    put_start(out);
+    for (size_t i = 0; i < chunks; i++) {
+        size_t from = i * size / chunks;
+
+        buf_clear(&content);
+        put_piece(&content,
+                  (struct piece){from, (i + 1) * size / chunks - from});
+        put_delta(out, buf_slice(&content));
+    }
+    put_end(out);
+    buf_release(&content);
+}
+
+static void put_error(struct buf *out, int status)
+{
+    static const char body[] = "{\"error\":{\"message\":\"out of order\","
+                               "\"type\":\"server_error\",\"code\":null}}";
+
+    buf_printf(out,
+               "HTTP/1.1 %d Error\r\n"
+               "Content-Type: application/json\r\n"
+               "Content-Length: %zu\r\n\r\n%s",
+               status, sizeof(body) - 1, body);
+}
+
+static void put_stamp(struct buf *out)
+{
+    char text[STAMP_BYTES];
+    struct timespec now;
+    int size;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    size = snprintf(text, sizeof(text), "%lld%09ld ", (long long)now.tv_sec,
+                    now.tv_nsec);
+    put_delta(out, slice_make(text, (size_t)size));
 }
 
 /* Connections. */
@@ -226,9 +282,40 @@ static void answer(struct client *client)
     check(uv_write(&client->rest, stream, &rest, 1, on_written), "write");
 }
 
+/* The next event of an answer with a gap. They are so small that one which
+ * cannot be written whole means a reader that is stuck. */
+static void send_event(struct client *client)
+{
+    struct server *server = client->server;
+    struct buf *event = &server->event;
+    bool last = client->sent == server->options.chunks;
+    uv_buf_t bytes;
+
+    buf_clear(event);
+    if (client->sent == 0)
+        put_start(event);
+    if (last)
+        put_end(event);
+    else
+        put_stamp(event);
+    bytes = uv_buf_init(event->data, (unsigned)event->size);
+    client->sent = last ? 0 : client->sent + 1;
+    client->waiting = !last;
+    if (last)
+        uv_timer_stop(&client->delay);
+    if (uv_try_write((uv_stream_t *)&client->socket, &bytes, 1) !=
+        (int)event->size)
+        hang_up(client);
+}
+
 static void on_delay(uv_timer_t *delay)
 {
-    answer(delay->data);
+    struct client *client = delay->data;
+
+    if (client->server->options.gap_ms > 0)
+        send_event(client);
+    else
+        answer(client);
 }
 
 static void save_body(struct server *server)
@@ -253,9 +340,10 @@ static bool end_request(struct client *client)
         save_body(server);
     client->saving = false;
     client->waiting = true;
-    if (server->options.delay_ms > 0)
+    if (server->options.delay_ms > 0 || server->options.gap_ms > 0)
         check(uv_timer_start(&client->delay, on_delay,
-                             (uint64_t)server->options.delay_ms, 0),
+                             (uint64_t)server->options.delay_ms,
+                             (uint64_t)server->options.gap_ms),
               "timer");
     else
         answer(client);
@@ -395,6 +483,8 @@ static bool read_options(int argc, char **argv, struct options *options)
         {"delay-ms", required_argument, NULL, 'd'},
         {"chunks", required_argument, NULL, 'c'},
         {"content-kib", required_argument, NULL, 'k'},
+        {"gap-ms", required_argument, NULL, 'g'},
+        {"status", required_argument, NULL, 't'},
         {"save-request", required_argument, NULL, 's'},
         {NULL, 0, NULL, 0},
     };
@@ -410,6 +500,10 @@ static bool read_options(int argc, char **argv, struct options *options)
             ok = read_number(optarg, CHUNKS_MAX, &options->chunks);
         else if (option == 'k')
             ok = read_number(optarg, CONTENT_MAX_KIB, &options->content_kib);
+        else if (option == 'g')
+            ok = read_number(optarg, INT32_MAX, &options->gap_ms);
+        else if (option == 't')
+            ok = read_number(optarg, STATUS_MAX, &options->status);
         else if (option == 's')
             options->save = optarg;
         else
@@ -425,16 +519,21 @@ int main(int argc, char **argv)
     if (!read_options(argc, argv, &server.options)) {
         fputs("usage: provider [--port N (0: any)] [--delay-ms N]\n"
               "                [--chunks N] [--content-kib N]\n"
+              "                [--gap-ms N] [--status N]\n"
               "                [--save-request FILE]\n",
               stderr);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     buf_init(&server.answer, ANSWER_MAX_BYTES);
+    buf_init(&server.event, EVENT_MAX_BYTES);
     buf_init(&server.saved, BODY_MAX_BYTES);
     server.save_wanted = server.options.save != NULL;
-    put_answer(&server.answer, (size_t)server.options.chunks,
-               (size_t)server.options.content_kib * 1024);
+    if (server.options.status > 0)
+        put_error(&server.answer, (int)server.options.status);
+    else
+        put_answer(&server.answer, (size_t)server.options.chunks,
+                   (size_t)server.options.content_kib * 1024);
     start_listening(&server);
     uv_run(&server.loop, UV_RUN_DEFAULT);
     return 0;

@@ -5,8 +5,6 @@
 #include <unistd.h>
 
 #include "llm_router/base/log.h"
-#include "llm_router/config/assets.h"
-#include "llm_router/config/config.h"
 #include "llm_router/service/server.h"
 
 /* Blocks from this size on go back to the system when they are freed. It is
@@ -16,44 +14,45 @@ enum { MMAP_BYTES = 128 * 1024 };
 
 static int complain(const struct error *err, enum exit_code code)
 {
-    fprintf(stderr, "llm_router: %s%s%s\n", err->path,
-            err->path[0] != '\0' ? ": " : "", err->message);
+    /* About a file the message says all: where, which key, and what. */
+    bool says_all = strstr(err->message, err->path) != NULL;
+
+    fprintf(stderr, "llm_router: %s%s%s\n", says_all ? "" : err->path,
+            says_all ? "" : ": ", err->message);
     return (int)code;
 }
 
-static bool load(struct config *config, struct assets *assets,
-                 struct error *err)
+static int run(struct settings *settings, enum command command, int argc,
+               const char *const *argv)
 {
-    enum log_level level;
-
-    if (!config_load(config, err))
-        return false;
-    if (!log_level_parse(config->log_level, &level))
-        return error_at(err, ERR_INVALID_REQUEST, "log.level",
-                        "must be error, warn, info or debug");
-    log_set_level(level);
-    return server_check(config, err) &&
-           assets_load(&config->arena, config->priv_dir, assets, err);
-}
-
-static int run(struct config *config, enum command command)
-{
-    struct assets assets;
     struct error err;
 
-    if (!load(config, &assets, &err))
-        return complain(&err, EXIT_CONFIGURATION);
     if (command == COMMAND_PRINT) {
-        config_print(config);
+        config_print(&settings->config);
         return EXIT_CLEAN;
     }
-    if (!config_load_cookie(config, &err))
+    if (!config_load_cookie(&settings->config, &err))
         return complain(&err, EXIT_CONFIGURATION);
     if (command == COMMAND_CHECK) {
         puts("the configuration is valid");
         return EXIT_CLEAN;
     }
-    return (int)server_run(config, &assets);
+    config_hide_secrets(&settings->config);
+    return (int)server_run(settings, argc, argv);
+}
+
+static int load_and_run(enum command command, int argc, const char *const *argv)
+{
+    struct settings *settings;
+    struct error err;
+    int status;
+
+    settings = settings_load(argc, argv, NULL, &err);
+    if (!settings)
+        return complain(&err, EXIT_CONFIGURATION);
+    status = run(settings, command, argc, argv);
+    settings_drop(settings);
+    return status;
 }
 
 /* A standard descriptor that is closed would be given to the first socket,
@@ -90,7 +89,7 @@ int main(int argc, char **argv)
         puts("llm_router " LLM_ROUTER_VERSION);
         status = EXIT_CLEAN;
     } else {
-        status = run(&config, command);
+        status = load_and_run(command, argc, (const char *const *)argv);
     }
     config_release(&config);
     return status;

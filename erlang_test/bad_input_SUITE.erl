@@ -20,7 +20,7 @@ all() ->
      wrong_tasks_are_named,
      wrong_schemas_are_named,
      unknown_options_are_refused_by_name,
-     options_that_are_not_built_are_refused_by_name,
+     options_that_do_not_apply_are_refused_by_name,
      options_may_be_a_keyword_list_or_a_map,
      wrong_arguments_by_rpc_are_named,
      wrong_arguments_by_message_are_named,
@@ -169,16 +169,13 @@ unknown_options_are_refused_by_name(Config) ->
        {{call_with_prompt, simple, <<"hi">>, #{next_id => 3}},
         <<"opts.next_id">>}]).
 
-options_that_are_not_built_are_refused_by_name(Config) ->
+options_that_do_not_apply_are_refused_by_name(Config) ->
     each_is_invalid(
       Config,
       [{with_options(#{Key => Value}),
         <<"opts.", (atom_to_binary(Key))/binary>>}
-       || {Key, Value} <- [{top_p, 0.5}, {stop, [<<"x">>]}, {seed, 1},
-                           {tools, []}, {tool_choice, auto},
-                           {capabilities, []}, {task_id, 1},
-                           {language, <<"de">>}, {cache, true},
-                           {metadata, #{}}]]).
+       || {Key, Value} <- [{task_id, 1}, {stop, [<<"x">>]}, {tools, []},
+                           {tool_choice, auto}]]).
 
 options_may_be_a_keyword_list_or_a_map(Config) ->
     each_is_invalid(Config,

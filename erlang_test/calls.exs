@@ -58,6 +58,51 @@ true = :erpc.call(node, Process, :alive?, [pid])
   |> :rpc.async_call(LLMRouter.Server, :call_with_prompt, [:medium, "Say hello to me"])
   |> :rpc.yield()
 
+{:ok, [%{task_id: 7, complexity_score: 1}, %{task_id: nil, task_title: "Fix it"}]} =
+  GenServer.call(
+    {:global, :llm_router},
+    {:analyze_complexity, [%{id: 7, title: "Build the login page"}, "Fix it"]},
+    10_000
+  )
+
+{:ok, %{findings: "What is known of Which queue?", sources: [_, _]}} =
+  :rpc.call(node, LLMRouter.Server, :research, ["Which queue?", nil, [timeout: 9_000]])
+
+{:ok, %{embeddings: [[x, _, _], [y, _, _]], model: <<_::binary>>}} =
+  :erpc.call(node, LLMRouter.Server, :embed, [["one", "three"]])
+
+true = x < y
+
+schema = %{
+  "type" => "object",
+  "properties" => %{age: %{type: [:integer, :null]}},
+  "required" => ["age"]
+}
+
+{:error, {:invalid_output, %{message: "the answer holds no JSON"}}} =
+  GenServer.call({:global, :llm_router}, {:call_with_prompt, :simple, "How old?", schema: schema})
+
+{:ok, ref} = GenServer.call({:global, :llm_router}, {:stream, :simple, messages})
+
+receive_all = fn receive_all, text ->
+  receive do
+    {:llm_stream, ^ref, {:delta, more}} -> receive_all.(receive_all, text <> more)
+    {:llm_stream, ^ref, {:done, %{text: ^text}}} -> text
+  after
+    10_000 -> raise "no end of a stream"
+  end
+end
+
+"You wrote: Say hello to me" = receive_all.(receive_all, "")
+
+send(pid, {:research, "Which queue?", "For jobs", self(), ref})
+
+receive do
+  {:llm_response, ^ref, {:ok, %{sources: ["https://example.com/a" | _]}}} -> :ok
+after
+  10_000 -> raise "no answer to a message"
+end
+
 :ok = GenServer.cast({:llm_router, node}, {:generate_task, prompt, self()})
 
 receive do

@@ -35,8 +35,12 @@ all() ->
      a_cast_with_a_pid_is_answered_to_the_pid,
      a_cast_with_a_pid_and_a_reference_is_answered_to_the_pid,
      a_message_with_a_pid_is_answered_to_the_pid,
+     a_message_with_a_pid_and_a_reference_is_answered_to_the_pid,
+     an_rpc_call_with_a_pid_and_a_reference_is_answered_to_the_pid,
+     an_erpc_call_with_a_pid_and_a_reference_is_answered_to_the_pid,
      a_prd_request_is_answered_with_a_prd_response,
      an_rpc_call_with_a_pid_returns_ok_and_answers_the_pid,
+     an_erpc_call_with_a_pid_returns_ok_and_answers_the_pid,
      an_rpc_cast_with_a_pid_is_answered_to_the_pid,
      an_erpc_cast_with_a_pid_is_answered_to_the_pid,
      a_plain_cast_is_not_answered,
@@ -62,7 +66,7 @@ all() ->
      death_of_the_router_breaks_monitors_and_links].
 
 init_per_suite(Config) ->
-    bed:up(Config, #{callers => 2}).
+    bed:up(Config, #{callers => 2, handler => fun task_model:answer/1}).
 
 end_per_suite(Config) ->
     bed:down(Config).
@@ -77,7 +81,14 @@ operations() ->
      {health, fun is_a_map/1},
      {stats, fun is_a_map/1},
      {models, fun is_a_collection/1},
+     {reload, fun(R) -> ?assertEqual(ok, R) end},
+     {get_available_models, fun([M | _]) -> ?assert(is_binary(M)) end},
+     {{determine_complexity_for_task, qa},
+      fun(R) -> ?assertEqual(complex, R) end},
+     {{cancel, <<"nothing of that id">>}, fun(R) -> ?assertNot(R) end},
      {{select_model, simple, chat}, fun is_a_selection/1},
+     {{select_model, simple, chat, #{return => full}},
+      fun({ok, #{candidates := [_ | _]}} = R) -> is_a_selection(R) end},
      {{generate_task, ?PROMPT}, fun is_the_task/1},
      {{generate_task, ?PROMPT, #{timeout => 8000}}, fun is_the_task/1},
      {{parse_prd, document(), 3}, fun(R) -> are_tasks(3, R) end},
@@ -86,11 +97,25 @@ operations() ->
      {{expand_task, Task, #{num => 3}}, fun is_expanded/1},
      {{expand_task, <<"Build the login page">>},
       fun({ok, #{subtasks := S}}) -> ?assertEqual(5, length(S)) end},
+     {{analyze_complexity, [Task, <<"Fix a typo">>]}, fun are_analyses/1},
+     {{analyze_complexity, [Task, <<"Fix a typo">>], [{language, en}]},
+      fun are_analyses/1},
+     {{research, <<"Which queue?">>, <<"For jobs">>}, fun are_findings/1},
+     {{research, <<"Which queue?">>, nil, #{timeout => 8000}},
+      fun are_findings/1},
+     {{embed, [<<"one">>, "two"]}, fun are_embeddings/1},
+     {{embed, [<<"one">>, "two"], #{timeout => 8000}}, fun are_embeddings/1},
      {{call, simple, ?MESSAGES}, fun is_a_response/1},
      {{call, complex, ?MESSAGES, #{max_tokens => 100}}, fun is_a_response/1},
      {{call_with_prompt, medium, <<"Say hello to me">>}, fun is_a_response/1},
      {{call_with_system, medium, <<"Be kind">>, <<"Say hello to me">>},
-      fun is_a_response/1}].
+      fun is_a_response/1},
+     {{route, #{messages => ?MESSAGES, complexity => complex,
+                task_type => qa}}, fun is_a_response/1},
+     {{route_completion, #{<<"model">> => <<"openai/gpt-5.4-mini">>,
+                           <<"messages">> => ?MESSAGES}},
+      fun is_a_response/1},
+     {{stream, simple, ?MESSAGES}, fun is_a_response/1}].
 
 document() ->
     <<"# A shop\n## Cart\nGoods must be kept.\n## Payment\nCards can be used.\n"
@@ -132,6 +157,23 @@ is_expanded({ok, Task}) ->
     Subtasks = maps:get(subtasks, Task),
     ?assertEqual([1, 2, 3], [Id || #{id := Id} <- Subtasks]).
 
+are_analyses({ok, Analyses}) ->
+    ?assertMatch([#{task_id := nil, task_title := <<"Build the login page">>,
+                    complexity_score := 1, recommended_subtasks := 6,
+                    expansion_prompt := <<"Mind ", _/binary>>,
+                    reasoning := <<"It is ", _/binary>>},
+                  #{task_title := <<"Fix a typo">>}], Analyses).
+
+are_findings({ok, Research}) ->
+    ?assertEqual(#{findings => <<"What is known of Which queue?">>,
+                   sources => [<<"https://example.com/a">>, <<"A book">>]},
+                 Research).
+
+are_embeddings({ok, Embeddings}) ->
+    ?assertMatch(#{embeddings := [[A, _, _], [A, _, _]], model := Model,
+                   usage := #{input_tokens := _}}
+                   when is_float(A) andalso is_binary(Model), Embeddings).
+
 is_a_response({ok, Response}) ->
     ?assertMatch(#{text := <<"You wrote: Say hello to me">>,
                    content := <<"You wrote: Say hello to me">>,
@@ -148,8 +190,29 @@ each_operation(Config, Way) ->
     Router = bed:node(Config),
     [begin
          ct:log("~0tp", [Op]),
-         Check(bed:on(bed:caller(Config), fun() -> Way(Router, Op) end))
+         Check(bed:on(bed:caller(Config),
+                      fun() -> whole_answer(Way(Router, to_me(Op))) end))
      end || {Op, Check} <- operations()].
+
+%% Not every way tells the router who calls, so that a stream names who takes
+%% it; its answer is what its last message says.
+to_me({stream, Complexity, Messages}) ->
+    {stream, Complexity, Messages, #{to => self()}};
+to_me(Op) ->
+    Op.
+
+whole_answer({ok, Ref}) when is_reference(Ref) -> streamed(Ref, <<>>);
+whole_answer(Answer) -> Answer.
+
+streamed(Ref, Text) ->
+    receive
+        {llm_stream, Ref, {delta, More}} ->
+            streamed(Ref, <<Text/binary, More/binary>>);
+        {llm_stream, Ref, {done, #{text := Text} = Response}} ->
+            {ok, Response}
+    after ?TIMEOUT ->
+            error({no_end, Text, bed:drain()})
+    end.
 
 %% The function and arguments that rpc callers write for an operation.
 function(Op) when is_atom(Op) -> {Op, []};
@@ -298,7 +361,8 @@ with_pid() ->
      {{expand_task, #{title => <<"Build the login page">>, owner => <<"ann">>}},
       fun({ok, #{owner := <<"ann">>, subtasks := S}}) ->
               ?assertEqual(5, length(S))
-      end}].
+      end},
+     {{research, <<"Which queue?">>, <<"For jobs">>}, fun are_findings/1}].
 
 %% Sends each of them by Send(Router, Op with the pid) from the caller's node.
 each_with_pid(Config, Send) ->
@@ -323,16 +387,40 @@ a_cast_with_a_pid_is_answered_to_the_pid(Config) ->
 a_message_with_a_pid_is_answered_to_the_pid(Config) ->
     each_with_pid(Config, fun(Router, Op) -> {llm_router, Router} ! Op end).
 
-a_cast_with_a_pid_and_a_reference_is_answered_to_the_pid(Config) ->
+%% The same with a reference behind the pid.
+each_with_reference(Config, Send) ->
     Router = bed:node(Config),
     [Check(bed:on(bed:caller(Config),
                   fun() ->
                           Ref = make_ref(),
                           WithPid = erlang:append_element(Op, self()),
-                          gen_server:cast({llm_router, Router},
-                                          erlang:append_element(WithPid, Ref)),
+                          Send(Router, erlang:append_element(WithPid, Ref)),
                           llm_response(Ref)
                   end)) || {Op, Check} <- with_pid()].
+
+a_cast_with_a_pid_and_a_reference_is_answered_to_the_pid(Config) ->
+    each_with_reference(Config,
+                        fun(Router, Op) ->
+                                gen_server:cast({llm_router, Router}, Op)
+                        end).
+
+a_message_with_a_pid_and_a_reference_is_answered_to_the_pid(Config) ->
+    each_with_reference(Config,
+                        fun(Router, Op) -> {llm_router, Router} ! Op end).
+
+an_rpc_call_with_a_pid_and_a_reference_is_answered_to_the_pid(Config) ->
+    each_with_reference(Config,
+                        fun(Router, Op) ->
+                                {F, A} = function(Op),
+                                ok = rpc:call(Router, ?SERVER, F, A)
+                        end).
+
+an_erpc_call_with_a_pid_and_a_reference_is_answered_to_the_pid(Config) ->
+    each_with_reference(Config,
+                        fun(Router, Op) ->
+                                {F, A} = function(Op),
+                                ok = erpc:call(Router, ?SERVER, F, A)
+                        end).
 
 a_prd_request_is_answered_with_a_prd_response(Config) ->
     Router = bed:node(Config),
@@ -352,6 +440,13 @@ an_rpc_call_with_a_pid_returns_ok_and_answers_the_pid(Config) ->
                   fun(Router, Op) ->
                           {F, A} = function(Op),
                           ok = rpc:call(Router, ?SERVER, F, A)
+                  end).
+
+an_erpc_call_with_a_pid_returns_ok_and_answers_the_pid(Config) ->
+    each_with_pid(Config,
+                  fun(Router, Op) ->
+                          {F, A} = function(Op),
+                          ok = erpc:call(Router, ?SERVER, F, A)
                   end).
 
 an_rpc_cast_with_a_pid_is_answered_to_the_pid(Config) ->
@@ -422,7 +517,7 @@ a_large_request_and_answer_pass_through(Config) ->
                             Answer, #{chunk_size => 5000}) end),
     {ok, #{text := Text}} = bed:call(Config,
                                      {call_with_prompt, simple, Prompt}),
-    scripted_provider:set_handler(Provider, fun scripted_model:from_document/1),
+    scripted_provider:set_handler(Provider, fun task_model:answer/1),
     ?assert(Text =:= Answer).
 
 charlists_iolists_and_string_keys_are_text(Config) ->

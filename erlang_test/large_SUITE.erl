@@ -64,10 +64,13 @@ init_per_group(large, Config) ->
     Answer = {md5(Text), encoded(scripted_provider:stream(
                                    Text, #{chunk_size => ?MIB}))},
     %% In a fun, or Common Test would print it with each test.
+    %% The model is in no catalogue: no document is too long for it.
     [{answer, fun() -> Answer end}
      | bed:up(Config, #{callers => 3,
                         env => [{"LLM_ROUTER_LIMITS_SEND_QUEUE_BYTES",
-                                 integer_to_list(?QUEUE_BYTES)}]})];
+                                 integer_to_list(?QUEUE_BYTES)},
+                                {"LLM_ROUTER_ROUTES_COMPLEX",
+                                 "openai/endless"}]})];
 init_per_group(limits, Config) ->
     Limit = integer_to_list(?FRAME_BYTES),
     bed:up(Config, #{callers => 3,

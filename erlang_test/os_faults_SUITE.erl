@@ -38,6 +38,10 @@ all() ->
      a_call_that_memory_does_not_suffice_for_ends_cleanly,
      any_allocation_of_a_call_may_fail,
      any_allocation_of_a_call_with_many_tasks_may_fail,
+     any_allocation_of_a_stream_may_fail,
+     any_allocation_of_embeddings_may_fail,
+     any_allocation_of_a_call_with_cache_and_budget_may_fail,
+     any_allocation_of_a_reload_may_fail,
      any_allocation_of_a_call_on_a_new_tls_connection_may_fail,
      any_allocation_of_a_new_peer_may_fail].
 
@@ -465,7 +469,8 @@ few_descriptors(Config) ->
 
 a_flood_of_calls_is_refused_at_once_and_nothing_is_queued(Config) ->
     with_router(
-      Config, #{env => [{"LLM_ROUTER_LIMITS_IN_FLIGHT", "4"}]},
+      Config, #{env => [{"LLM_ROUTER_LIMITS_IN_FLIGHT", "4"},
+                        {"LLM_ROUTER_LIMITS_QUEUED", "0"}]},
       fun(Config1) ->
               Provider = bed:provider(Config1),
               scripted_provider:set_handler(
@@ -548,6 +553,62 @@ any_allocation_of_a_call_with_many_tasks_may_fail(Config) ->
                                        caught(C, fun() -> {parse_prd, Prd, 4}
                                                  end)
                                end).
+
+%% A stream ends with one message, or with its router.
+any_allocation_of_a_stream_may_fail(Config) ->
+    any_allocation(Config, [], fun one_stream/1).
+
+one_stream(Config) ->
+    Server = {llm_router, bed:node(Config)},
+    Ms = bed:limit_ms(?OUTCOME_MS),
+    Messages = [#{role => user, content => <<"Say hello to all of us">>}],
+    bed:on(bed:caller(Config),
+           fun() ->
+                   Monitor = monitor(process, Server),
+                   try gen_server:call(Server, {stream, simple, Messages}, Ms)
+                   of
+                       {ok, Ref} -> stream_end(Ref, Monitor, Ms, []);
+                       {error, _} = Error -> Error
+                   catch exit:{Why, _Call} -> {exit, Why}
+                   end
+           end).
+
+stream_end(Ref, Monitor, Ms, Deltas) ->
+    receive
+        {llm_stream, Ref, {delta, Delta}} ->
+            stream_end(Ref, Monitor, Ms, [Deltas, Delta]);
+        {llm_stream, Ref, {done, #{text := Text}}} ->
+            {ok, {Text, iolist_to_binary(Deltas)}};
+        {llm_stream, Ref, {error, Reason}} ->
+            {error, Reason};
+        {'DOWN', Monitor, _, _, Why} ->
+            {exit, Why}
+    after Ms ->
+            {exit, timeout}
+    end.
+
+any_allocation_of_embeddings_may_fail(Config) ->
+    Texts = [<<"One text">>, <<"Another text">>],
+    any_allocation(Config, [],
+                   fun(C) -> caught(C, fun() -> {embed, Texts} end) end).
+
+%% The answer is kept, though not for long, and what it cost is counted.
+any_allocation_of_a_call_with_cache_and_budget_may_fail(Config) ->
+    Env = [{"LLM_ROUTER_CACHE_MAX_BYTES", "1048576"},
+           {"LLM_ROUTER_CACHE_AGE_MS", "1"},
+           {"LLM_ROUTER_CACHE_DEFAULT", "true"},
+           {"LLM_ROUTER_BUDGET_USD_PER_DAY", "1000000"},
+           {"LLM_ROUTER_STATE_FILE", new_file(Config, ".spent")}],
+    any_allocation(Config, Env, fun one_task/1).
+
+any_allocation_of_a_reload_may_fail(Config) ->
+    any_allocation(Config, [],
+                   fun(C) ->
+                           case caught(C, fun() -> reload end) of
+                               ok -> {ok, reloaded};
+                               Other -> Other
+                           end
+                   end).
 
 any_allocation_of_a_call_on_a_new_tls_connection_may_fail(Config) ->
     {CertFile, KeyFile} = certificate(Config),

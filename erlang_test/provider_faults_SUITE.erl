@@ -2,7 +2,6 @@
 -module(provider_faults_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
--include_lib("public_key/include/public_key.hrl").
 
 -compile([export_all, nowarn_export_all]).
 
@@ -81,7 +80,8 @@ settings(silence_between_tokens_times_out) ->
 settings(timeouts_are_retried) ->
     [{"HEADERS_MS", "200"}];
 settings(more_calls_than_slots_are_refused_at_once) ->
-    [{limit, "LLM_ROUTER_LIMITS_IN_FLIGHT", "2"}];
+    [{limit, "LLM_ROUTER_LIMITS_IN_FLIGHT", "2"},
+     {limit, "LLM_ROUTER_LIMITS_QUEUED", "0"}];
 settings(Case)
   when Case =:= an_endless_json_body_is_too_large;
        Case =:= an_endless_stream_is_too_large;
@@ -121,6 +121,18 @@ end_per_testcase(_Case, Config) ->
 
 router_with(Config, Env) ->
     bed:start_router(Config, #{connect => [], env => Env}).
+
+%% With a fresh router for each: one that is refused, or failed often, is asked
+%% less.
+each_afresh(Config, Test, Rows) ->
+    Last = lists:foldl(fun(Row, Up) ->
+                               {exited, 0} = bed:stop_router(Up),
+                               Fresh = router_with(Up, []),
+                               Test(Fresh, Row),
+                               Fresh
+                       end, Config, Rows),
+    {exited, 0} = bed:stop_router(Last),
+    ok.
 
 %% Makes one call against a handler: {Answer, requests seen, milliseconds}.
 ask(Config, Handler) ->
@@ -395,36 +407,37 @@ an_answer_cut_by_length_says_so(Config) ->
 %% ---------------------------------------------------------------- retries
 
 status_codes_that_are_final_are_asked_once(Config) ->
-    [begin
-         Quoting = <<"Incorrect API key provided: ", (?KEY)/binary>>,
+    Quoting = <<"That came with ", (?KEY)/binary>>,
+    Test = fun(Up, {Status, Codes}) ->
          {Details, Requests, _} =
-             fails(Config, [scripted_provider:error(Status, bad, Quoting, [])],
+             fails(Up, [scripted_provider:error(Status, bad, Quoting, [])],
                    Codes),
          ?assertEqual(1, length(Requests)),
          ?assertMatch(#{http_status := Status}, Details),
          ?assertEqual(nomatch, binary:match(term_to_binary(Details), ?KEY))
-     end || {Status, Codes} <- [{400, [provider_error, invalid_request]},
-                                {404, [provider_error, invalid_request,
-                                       no_route]},
-                                {422, [provider_error, invalid_request]},
-                                {401, unauthorized},
-                                {403, unauthorized}]].
+    end,
+    each_afresh(Config, Test, [{400, invalid_request},
+                               {404, no_route},
+                               {422, invalid_request},
+                               {401, unauthorized},
+                               {403, unauthorized}]).
 
 status_codes_that_may_pass_are_asked_three_times(Config) ->
-    [begin
+    Test = fun(Up, {Status, Code}) ->
          {Details, Requests, _} =
-             fails(Config, [scripted_provider:error(Status, busy, <<"busy">>,
+             fails(Up, [scripted_provider:error(Status, busy, <<"busy">>,
                                                     soon())], Code),
          ?assertEqual({Status, 3}, {Status, length(Requests)}),
          ?assertMatch(#{http_status := Status, attempts := 3}, Details)
-     end || {Status, Code} <- [{408, [provider_error, timeout]},
+    end,
+    each_afresh(Config, Test, [{408, [provider_error, timeout]},
                                {409, provider_error},
                                {429, rate_limited},
                                {500, provider_error},
                                {502, provider_error},
                                {503, [provider_error, overloaded]},
                                {504, [provider_error, timeout]},
-                               {529, [provider_error, overloaded]}]].
+                               {529, [provider_error, overloaded]}]).
 
 soon() ->
     [{<<"retry-after-ms">>, <<"20">>}].
@@ -501,12 +514,13 @@ a_retry_after_the_deadline_is_not_waited_for(Config) ->
     within(0, 500, Ms).
 
 no_credit_is_asked_once(Config) ->
-    [begin
+    Test = fun(Up, Code) ->
          {_, Requests, _} =
-             fails(Config, [scripted_provider:error(429, Code, <<"no credit">>,
+             fails(Up, [scripted_provider:error(429, Code, <<"no credit">>,
                                                     soon())], quota_exceeded),
          ?assertEqual(1, length(Requests))
-     end || Code <- [insufficient_quota, credit_balance_exhausted]].
+    end,
+    each_afresh(Config, Test, [insufficient_quota, credit_balance_exhausted]).
 
 timeouts_are_retried(Config) ->
     {Response, Requests} =
@@ -637,11 +651,11 @@ over_tls(Config, Tls, CaFile) ->
     scripted_provider:stop(Provider),
     {Answer, Requests}.
 
+certificate(Config, Name, Validity) ->
+    https:certificate(proplists:get_value(priv_dir, Config), Name, Validity).
+
 valid() ->
-    {Today, _} = calendar:universal_time(),
-    Days = calendar:date_to_gregorian_days(Today),
-    {calendar:gregorian_days_to_date(Days - 1),
-     calendar:gregorian_days_to_date(Days + 1)}.
+    https:valid().
 
 %% ----------------------------------------------------------------- HTTP/2
 
@@ -649,59 +663,25 @@ valid() ->
 %% before the scripted one. Restart() makes the proxy say goodbye and start
 %% again.
 over_http2(Config, Fun) ->
-    case os:find_executable("nghttpx") of
+    case https:proxy() of
         false -> {skip, "no nghttpx here"};
-        Program -> over_http2(Config, Fun, Program)
+        _ -> over_proxy(Config, Fun)
     end.
 
-over_http2(Config, Fun, Program) ->
+over_proxy(Config, Fun) ->
     {Tls, CaFile} = certificate(Config, {iPAddress, <<127, 0, 0, 1>>}, valid()),
-    {ok, Listener} = gen_tcp:listen(0, []),
-    {ok, Port} = inet:port(Listener),
-    gen_tcp:close(Listener),
-    Start = fun() -> start_proxy(Config, Program, Tls, Port) end,
+    Port = https:free_port(),
+    Start = fun() ->
+                    https:start_proxy(proplists:get_value(priv_dir, Config),
+                                      bed:provider(Config), Tls, Port)
+            end,
     Proxy = Start(),
     {exited, 0} = bed:stop_router(Config),
     Config1 = router_with(Config, [{"OPENAI_BASE_URL",
                                     binary_to_list(url("https", Port))},
                                    {"LLM_ROUTER_TLS_CA_FILE", CaFile}]),
-    Fun(Config1, fun() -> stop_proxy(Proxy, "QUIT"), Start() end),
+    Fun(Config1, fun() -> https:stop_proxy(Proxy, "QUIT"), Start() end),
     {exited, 0} = bed:stop_router(Config1).
-
-start_proxy(Config, Program, Tls, Port) ->
-    Dir = proplists:get_value(priv_dir, Config),
-    #{port := Backend} = bed:provider(Config),
-    {KeyType, Key} = proplists:get_value(key, Tls),
-    KeyFile = pem_file(Dir, [{KeyType, Key}]),
-    CertFile = pem_file(Dir, [{'Certificate', proplists:get_value(cert, Tls)}]),
-    Args = ["--conf=/dev/null", "--errorlog-file=" ++ Dir ++ "nghttpx.log",
-            "--no-ocsp", io_lib:format("--frontend=127.0.0.1,~b", [Port]),
-            io_lib:format("--backend=127.0.0.1,~b", [Backend]),
-            KeyFile, CertFile],
-    Proxy = open_port({spawn_executable, Program},
-                      [{args, [lists:flatten(A) || A <- Args]}, exit_status]),
-    bed:eventually(fun() -> listens(Port) end),
-    Proxy.
-
-listens(Port) ->
-    case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
-        {ok, Socket} -> gen_tcp:close(Socket), true;
-        {error, _} -> false
-    end.
-
-stop_proxy(Proxy, Signal) ->
-    {os_pid, OsPid} = erlang:port_info(Proxy, os_pid),
-    os:cmd("kill -s " ++ Signal ++ " " ++ integer_to_list(OsPid)),
-    receive {Proxy, {exit_status, _}} -> ok end.
-
-%% A new PEM file of {Type, Der} entries.
-pem_file(Dir, Entries) ->
-    Name = integer_to_list(erlang:unique_integer([positive])) ++ ".pem",
-    File = filename:join(Dir, Name),
-    ok = file:write_file(File, public_key:pem_encode(
-                                 [{Type, Der, not_encrypted}
-                                  || {Type, Der} <- Entries])),
-    File.
 
 %% Answers of so many calls at once.
 calls_at_once(Config, N) ->
@@ -766,22 +746,3 @@ an_http2_call_that_is_given_up_leaves_the_others_alone(Config) ->
                        ?assertEqual(10, length([ok || {ok, _} <- Answers])),
                        ?assertEqual(1, connections_opened(Config1))
                end).
-
-%% Listener options with a certificate for Name from a new authority, whose
-%% own certificate is in the file.
-certificate(Config, Name, Validity) ->
-    AltName = #'Extension'{extnID = ?'id-ce-subjectAltName',
-                           extnValue = [Name], critical = false},
-    Key = [{key, {namedCurve, secp256r1}}, {digest, sha256}],
-    #{server_config := Tls, client_config := Client} =
-        public_key:pkix_test_data(
-          #{server_chain => #{root => [{validity, valid()} | Key],
-                              intermediates => [],
-                              peer => [{extensions, [AltName]},
-                                       {validity, Validity} | Key]},
-            client_chain => #{root => Key, intermediates => [],
-                              peer => Key}}),
-    File = pem_file(proplists:get_value(priv_dir, Config),
-                    [{'Certificate', Der}
-                     || Der <- proplists:get_value(cacerts, Client)]),
-    {lists:keydelete(verify, 1, Tls), File}.

@@ -95,6 +95,139 @@ bool decode_integer(struct decoder *decoder, const char *path,
     return true;
 }
 
+bool decode_number(struct decoder *decoder, const char *path, struct term value,
+                   struct interval interval, double *number)
+{
+    enum term_kind kind = term_kind(value);
+    double got;
+
+    if (kind != TERM_FLOAT && kind != TERM_INTEGER)
+        return refuse_kind(decoder, path, "a number", value);
+    if (!term_float(value, &got) ||
+        !(got >= interval.least && got <= interval.most))
+        return error_at(decoder->err, ERR_INVALID_REQUEST, path,
+                        "must be a number from %g to %g", interval.least,
+                        interval.most);
+    *number = got;
+    return true;
+}
+
+bool decode_boolean(struct decoder *decoder, const char *path,
+                    struct term value, bool *boolean)
+{
+    return term_boolean(value, boolean) ||
+           refuse_kind(decoder, path, "true or false", value);
+}
+
+bool open_list(struct decoder *decoder, const char *path, struct term value,
+               uint32_t max, struct term_list *list)
+{
+    if (!term_list(value, list))
+        return refuse_kind(decoder, path, "a list", value);
+    if (!list->proper)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, path,
+                        "must be a proper list");
+    if (list->left > max)
+        return error_at(decoder->err, ERR_TOO_LARGE, path,
+                        "%u elements, at most %u are taken", list->left, max);
+    return true;
+}
+
+bool error_in_element(struct decoder *decoder, const char *path, size_t index)
+{
+    char element[24];
+
+    snprintf(element, sizeof(element), "[%zu]", index);
+    error_in(decoder->err, element);
+    return error_in(decoder->err, path);
+}
+
+static bool begins_with_text(struct term value)
+{
+    struct term first;
+    uint32_t length;
+
+    return term_list_open(value, &length, &first) && length > 0 &&
+           term_kind(first) != TERM_INTEGER;
+}
+
+static bool decode_text_list(struct decoder *decoder, const char *path,
+                             struct term_list *list, struct texts *texts)
+{
+    struct slice *items =
+        arena_array(decoder->arena, list->left, sizeof(*items));
+    struct term element;
+    size_t total = 0;
+
+    texts->items = items;
+    for (texts->count = 0; term_list_next(list, &element); texts->count++) {
+        struct slice *item = &items[texts->count];
+
+        if (!decode_text(decoder, "", element, item))
+            return error_in_element(decoder, path, texts->count);
+        if (item->size > CALL_TEXT_MAX - total)
+            return error_at(decoder->err, ERR_TOO_LARGE, path,
+                            "over %d bytes of text", CALL_TEXT_MAX);
+        total += item->size;
+    }
+    return true;
+}
+
+bool decode_texts(struct decoder *decoder, const char *path, struct term value,
+                  uint32_t max, struct texts *texts)
+{
+    struct term_list list;
+    struct slice *text;
+
+    if (begins_with_text(value) || term_kind(value) == TERM_NIL)
+        return open_list(decoder, path, value, max, &list) &&
+               decode_text_list(decoder, path, &list, texts);
+    text = arena_alloc(decoder->arena, sizeof(*text));
+    *texts = (struct texts){text, 1};
+    return decode_text(decoder, path, value, text);
+}
+
+bool find_member(struct term map, const char *name, struct term *value,
+                 bool *is_string)
+{
+    struct slice key_name;
+    struct term key;
+    uint32_t pairs;
+
+    *is_string = false;
+    if (term_map_find(map, name, value))
+        return true;
+    if (!term_map(map, &pairs, &key))
+        return false;
+    for (; pairs > 0; pairs--) {
+        *value = term_next(key);
+        if (term_binary(key, &key_name) && slice_is(key_name, name)) {
+            *is_string = true;
+            return true;
+        }
+        if (pairs > 1)
+            key = term_next(*value);
+    }
+    return false;
+}
+
+bool keep_json(struct decoder *decoder, struct arena_mark mark,
+               const struct jv *value, struct slice *text)
+{
+    struct buf json;
+    bool fits;
+
+    buf_init(&json, CALL_TEXT_MAX);
+    jv_put(&json, value);
+    fits = !json.failed;
+    arena_rewind(decoder->arena, mark);
+    if (fits)
+        *text = arena_keep(decoder->arena, &json);
+    buf_release(&json);
+    return fits || error_set(decoder->err, ERR_TOO_LARGE,
+                             "over %d bytes as JSON", CALL_TEXT_MAX);
+}
+
 bool decode_either(struct decoder *decoder, const char *path, struct term value,
                    struct alternatives names, bool *second)
 {

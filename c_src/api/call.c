@@ -8,7 +8,7 @@ static void call_init(struct call *call)
 {
     *call = (struct call){
         .kind = CALL_IGNORED,
-        .request.options = {.temperature = NAN, .next_id = 1},
+        .request.options = {.temperature = NAN, .top_p = NAN, .next_id = 1},
     };
     error_clear(&call->error);
 }
@@ -71,8 +71,26 @@ static bool decode_from(struct term *at, struct arena *arena,
     return true;
 }
 
+/* Who gets a stream: whom the caller names, else the process that is answered.
+ * A tag without a reference is not that of the caller, but of a process that
+ * collects answers for it. */
+static bool find_receiver(struct call *call)
+{
+    struct slice *to = &call->request.options.to;
+    bool is_caller =
+        call->reply.form == REPLY_RESPONSE || call->reply.reference.size > 0;
+
+    if (to->size == 0 && is_caller)
+        *to = call->reply.pid;
+    return to->size > 0 ||
+           error_at(&call->error, ERR_INVALID_REQUEST, "opts.to",
+                    "is missing: this form of call does not tell who calls");
+}
+
 static void finish(struct call *call, bool decoded)
 {
+    if (decoded && call->request.operation == OP_STREAM)
+        decoded = find_receiver(call);
     call->kind = decoded ? CALL_REQUEST : CALL_REJECTED;
 }
 
@@ -228,23 +246,53 @@ static bool is_service_module(struct slice module)
            slice_is(module, "llm_router");
 }
 
+/* Modules of programs that were there before this one, for their callers. */
+static const struct export
+{
+    const char *module, *function;
+    uint32_t least, most; /* arguments */
+}
+exports[] = {
+    {"Elixir.LLM.Service", "call", 2, 3},
+    {"Elixir.LLM.Service", "call_with_prompt", 2, 3},
+    {"Elixir.LLM.Service", "call_with_system", 3, 4},
+    {"Elixir.LLM.Service", "call_with_script", 2, 3},
+    {"Elixir.LLM.Service", "get_available_models", 0, 0},
+    {"Elixir.LLM.Service", "determine_complexity_for_task", 1, 1},
+    {"Elixir.Nexus.LLMRouter", "route", 1, 1},
+    {"Elixir.Nexus.LLMRouter", "select_model", 2, 2},
+    {"gleam_router", "route_completion", 1, 1},
+};
+
+static bool is_exported(struct slice module,
+                        const struct invocation *invocation)
+{
+    enum operation operation;
+
+    if (is_service_module(module))
+        return operation_find(invocation->name, &operation) &&
+               operation_has_arity(operation, invocation->count);
+    for (size_t i = 0; i < sizeof(exports) / sizeof(*exports); i++)
+        if (slice_is(module, exports[i].module) &&
+            slice_is(invocation->name, exports[i].function))
+            return invocation->count >= exports[i].least &&
+                   invocation->count <= exports[i].most;
+    return false;
+}
+
 bool call_decode_rpc(struct slice module, struct slice function,
                      struct term arguments, struct arena *arena,
                      struct call *call)
 {
-    struct decoder decoder = {arena, &call->request, &call->error};
     struct invocation invocation;
-    enum operation operation;
 
     call_init(call);
-    if (!is_service_module(module) || !operation_find(function, &operation) ||
-        !invocation_of_list(&invocation, function, arguments) ||
-        !operation_has_arity(operation, invocation.count))
+    if (!invocation_of_list(&invocation, function, arguments) ||
+        !is_exported(module, &invocation))
         return false;
     if (decode_named(&invocation, arena, call))
         return true;
     call->reply.form = REPLY_RPC;
-    finish(call, decode_request(&decoder, operation, invocation.arguments,
-                                invocation.count));
+    decode_operation(&invocation, arena, call);
     return true;
 }

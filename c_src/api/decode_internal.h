@@ -40,6 +40,41 @@ struct range {
 bool decode_integer(struct decoder *decoder, const char *path,
                     struct term value, struct range range, int64_t *integer);
 
+/* An integer or a float; NAN never. */
+struct interval {
+    double least, most;
+};
+bool decode_number(struct decoder *decoder, const char *path, struct term value,
+                   struct interval interval, double *number);
+
+bool decode_boolean(struct decoder *decoder, const char *path,
+                    struct term value, bool *boolean);
+
+/* One text or a list of at most `max` of them. A list that begins with an
+ * integer is a charlist. */
+struct texts {
+    const struct slice *items;
+    size_t count;
+};
+bool decode_texts(struct decoder *decoder, const char *path, struct term value,
+                  uint32_t max, struct texts *texts);
+
+/* Opens a proper list of at most `max` elements. */
+bool open_list(struct decoder *decoder, const char *path, struct term value,
+               uint32_t max, struct term_list *list);
+
+/* Puts "[index]" and then `path` before the path of the fault. Always false. */
+bool error_in_element(struct decoder *decoder, const char *path, size_t index);
+
+/* The value of a map's key, be that an atom or a binary. */
+bool find_member(struct term map, const char *name, struct term *value,
+                 bool *is_string);
+
+/* Keeps `value` as JSON text. What came into the arena since `mark`, `value`
+ * too, is given back. */
+bool keep_json(struct decoder *decoder, struct arena_mark mark,
+               const struct jv *value, struct slice *text);
+
 /* One of two names, as an atom or text: *second says which. */
 struct alternatives {
     const char *first, *second;
@@ -75,9 +110,23 @@ decode_function decode_messages;
 /* Puts one message behind those there are; room for two. */
 void add_message(struct decoder *decoder, enum role role, struct slice content);
 
+/* --- tools.c --- */
+
+/* The tools of a request's options, and which of them must be called. */
+decode_function decode_tools;
+decode_function decode_tool_choice;
+
+/* Is the tool there that tool_choice asks for? */
+bool check_tool_choice(struct decoder *decoder, const char *path);
+
+/* The tool calls of an assistant's message. */
+bool decode_tool_calls(struct decoder *decoder, const char *path,
+                       struct term value, struct message *message);
+
 /* --- options.c --- */
 
-/* Opts of the request's operation. */
+/* Opts of the request's operation. Of route and route_completion they are all
+ * there is, messages too. */
 decode_function decode_options;
 
 /* Two that are also arguments of operations. */

@@ -1,18 +1,5 @@
 #include "api/decode_internal.h"
 
-#include <stdio.h>
-
-enum { INDEX_PATH_MAX = 16 };
-
-/* Puts "[index]" before the path of the fault. Always false. */
-static bool error_in_element(struct error *err, size_t index)
-{
-    char path[INDEX_PATH_MAX];
-
-    snprintf(path, sizeof(path), "[%zu]", index);
-    return error_in(err, path);
-}
-
 void add_message(struct decoder *decoder, enum role role, struct slice content)
 {
     struct request *request = decoder->request;
@@ -35,6 +22,7 @@ static bool decode_role(struct decoder *decoder, struct term value,
         {"developer", ROLE_SYSTEM}, /* OpenAI's newer word for it */
         {"user", ROLE_USER},
         {"assistant", ROLE_ASSISTANT},
+        {"tool", ROLE_TOOL},
     };
     struct slice name;
 
@@ -47,7 +35,7 @@ static bool decode_role(struct decoder *decoder, struct term value,
         }
     }
     return error_at(decoder->err, ERR_INVALID_REQUEST, "role",
-                    "must be system, developer, user or assistant");
+                    "must be system, developer, user, assistant or tool");
 }
 
 /* Two keys that must both be there. */
@@ -108,7 +96,7 @@ static bool append_parts(struct decoder *decoder, struct term parts,
                          "must be a proper list");
     for (size_t i = 0; term_list_next(&list, &part); i++)
         if (!append_part(decoder, part, text))
-            return error_in_element(decoder->err, i);
+            return error_in_element(decoder, "", i);
     if (text->failed)
         return error_set(decoder->err, ERR_TOO_LARGE, "over %d bytes of text",
                          CALL_TEXT_MAX);
@@ -135,42 +123,116 @@ static bool decode_parts(struct decoder *decoder, struct term value,
     return decoded || error_in(decoder->err, "content");
 }
 
-/* #{role => Role, content => Content}, a keyword list, or {Role, Content} */
+/* What an assistant's message with tool calls and the answer of a tool may have
+ * empty, and no other message. */
+static bool decode_content(struct decoder *decoder, const struct field *content,
+                           struct message *message)
+{
+    const char *path = content->name;
+
+    if (!content->given && message->tool_call_count > 0)
+        return true;
+    if (!content->given)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, path, "is missing");
+    if (is_part_list(content->value))
+        return decode_parts(decoder, content->value, &message->content);
+    if (message->role == ROLE_TOOL || message->tool_call_count > 0)
+        return decode_text(decoder, path, content->value, &message->content);
+    return decode_full_text(decoder, path, content->value, &message->content);
+}
+
+static bool decode_tool_parts(struct decoder *decoder,
+                              const struct field *calls, const struct field *id,
+                              struct message *message)
+{
+    if (calls->given && message->role != ROLE_ASSISTANT)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, calls->name,
+                        "only messages of the assistant have tool calls");
+    if (id->given && message->role != ROLE_TOOL)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, id->name,
+                        "only messages of the role tool answer a tool call");
+    if (message->role == ROLE_TOOL && !id->given)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, id->name,
+                        "is missing");
+    if (id->given &&
+        !decode_name(decoder, id->name, id->value, &message->tool_call_id))
+        return false;
+    return !calls->given ||
+           decode_tool_calls(decoder, calls->name, calls->value, message);
+}
+
+/* #{role => Role, content => Content, ...}, a keyword list, or
+ * {Role, Content} */
 static bool decode_message(struct decoder *decoder, struct term value,
                            struct message *message)
 {
-    struct field fields[2] = {{.name = "role"}, {.name = "content"}};
+    enum { ROLE, CONTENT, TOOL_CALLS, TOOL_CALL_ID, FIELD_COUNT };
+    struct field fields[FIELD_COUNT] = {
+        [ROLE] = {.name = "role"},
+        [CONTENT] = {.name = "content"},
+        [TOOL_CALLS] = {.name = "tool_calls"},
+        [TOOL_CALL_ID] = {.name = "tool_call_id"},
+    };
 
-    if (term_tuple_of(value, 2, &fields[0].value))
-        fields[1].value = term_next(fields[0].value);
-    else if (!decode_pair_of(decoder, value, fields))
+    if (term_tuple_of(value, 2, &fields[ROLE].value)) {
+        fields[CONTENT].value = term_next(fields[ROLE].value);
+        fields[ROLE].given = fields[CONTENT].given = true;
+    } else if (!decode_fields(decoder, value, fields, FIELD_COUNT)) {
         return false;
-    if (!decode_role(decoder, fields[0].value, &message->role))
-        return false;
-    if (is_part_list(fields[1].value))
-        return decode_parts(decoder, fields[1].value, &message->content);
-    return decode_full_text(decoder, "content", fields[1].value,
-                            &message->content);
+    }
+    if (!fields[ROLE].given)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, fields[ROLE].name,
+                        "is missing");
+    return decode_role(decoder, fields[ROLE].value, &message->role) &&
+           decode_tool_parts(decoder, &fields[TOOL_CALLS],
+                             &fields[TOOL_CALL_ID], message) &&
+           decode_content(decoder, &fields[CONTENT], message);
+}
+
+/* Providers refuse an answer to what was not asked; some know a call only by
+ * its name, which is there. */
+static bool check_answer(struct decoder *decoder, const struct message *asked,
+                         const struct message *answer)
+{
+    size_t count = asked ? asked->tool_call_count : 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (slice_equal(asked->tool_calls[i].id, answer->tool_call_id))
+            return true;
+    return error_at(decoder->err, ERR_INVALID_REQUEST, "tool_call_id",
+                    "the assistant's last tool calls have none of this id");
+}
+
+static size_t size_of(const struct message *message)
+{
+    size_t size = message->content.size;
+
+    for (size_t i = 0; i < message->tool_call_count; i++)
+        size += message->tool_calls[i].arguments.size;
+    return size;
 }
 
 static bool decode_each(struct decoder *decoder, const char *path,
                         struct term_list *list)
 {
     struct request *request = decoder->request;
+    const struct message *asked = NULL;
     size_t total = 0;
     struct term element;
 
     while (term_list_next(list, &element)) {
         struct message *message = &request->messages[request->message_count];
 
-        if (!decode_message(decoder, element, message)) {
-            error_in_element(decoder->err, request->message_count);
-            return error_in(decoder->err, path);
-        }
-        if (message->content.size > CALL_TEXT_MAX - total)
+        if (!decode_message(decoder, element, message) ||
+            (message->role == ROLE_TOOL &&
+             !check_answer(decoder, asked, message)))
+            return error_in_element(decoder, path, request->message_count);
+        if (size_of(message) > CALL_TEXT_MAX - total)
             return error_at(decoder->err, ERR_TOO_LARGE, path,
                             "over %d bytes of text", CALL_TEXT_MAX);
-        total += message->content.size;
+        total += size_of(message);
+        if (message->tool_call_count > 0)
+            asked = message;
         request->message_count++;
     }
     return true;

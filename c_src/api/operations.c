@@ -1,7 +1,6 @@
 #include "api/decode_internal.h"
 
 #include "llm_router/api/json_term.h"
-#include "llm_router/base/buf.h"
 #include "llm_router/core/router.h"
 
 enum { SUBTASKS_DEFAULT = 5 };
@@ -12,75 +11,41 @@ static bool decode_prompt(struct decoder *decoder, const char *path,
     return decode_full_text(decoder, path, value, &decoder->request->text);
 }
 
-/* The value of `title`, be its key an atom or a binary. */
-static bool find_title(struct term map, struct term *title, bool *is_string)
-{
-    struct slice name;
-    struct term key;
-    uint32_t pairs;
-
-    *is_string = false;
-    if (term_map_find(map, "title", title))
-        return true;
-    if (!term_map(map, &pairs, &key))
-        return false;
-    for (; pairs > 0; pairs--) {
-        *title = term_next(key);
-        if (term_binary(key, &name) && slice_is(name, "title")) {
-            *is_string = true;
-            return true;
-        }
-        if (pairs > 1)
-            key = term_next(*title);
-    }
-    return false;
-}
-
-static bool put_task(struct decoder *decoder, struct term task,
-                     struct buf *text)
-{
-    struct jv *value;
-
-    if (!json_from_term(task, JSON_TERM_LENIENT, decoder->arena, &value,
-                        decoder->err))
-        return false;
-    jv_put(text, value);
-    return !text->failed || error_set(decoder->err, ERR_TOO_LARGE,
-                                      "over %d bytes as JSON", CALL_TEXT_MAX);
-}
-
-/* request->text: the task as JSON, for the prompt. Of the values on the way
- * there nothing stays. */
-static bool write_task(struct decoder *decoder, struct term task)
+/* A task as JSON, for the prompt. */
+static bool write_task(struct decoder *decoder, struct term task,
+                       struct slice *text)
 {
     struct arena_mark mark = arena_mark(decoder->arena);
-    struct buf text;
-    bool written;
+    struct jv *value;
 
-    buf_init(&text, CALL_TEXT_MAX);
-    written = put_task(decoder, task, &text);
-    arena_rewind(decoder->arena, mark);
-    if (written)
-        decoder->request->text = arena_keep(decoder->arena, &text);
-    buf_release(&text);
-    return written;
+    return json_from_term(task, JSON_TERM_LENIENT, decoder->arena, &value,
+                          decoder->err) &&
+           keep_json(decoder, mark, value, text);
+}
+
+/* The title of a task's map, and whether its keys are binaries. */
+static bool decode_title(struct decoder *decoder, struct term task,
+                         struct slice *title, bool *strings)
+{
+    struct term value;
+
+    if (!find_member(task, "title", &value, strings))
+        return error_at(decoder->err, ERR_INVALID_REQUEST, "title",
+                        "is missing");
+    return decode_full_text(decoder, "title", value, title);
 }
 
 static bool decode_task_map(struct decoder *decoder, struct term task)
 {
     struct request *request = decoder->request;
     struct arena_mark mark = arena_mark(decoder->arena);
-    struct slice text;
-    struct term title;
+    struct slice title;
 
-    if (!find_title(task, &title, &request->caller_task_strings))
-        return error_at(decoder->err, ERR_INVALID_REQUEST, "title",
-                        "is missing");
-    if (!decode_full_text(decoder, "title", title, &text))
+    if (!decode_title(decoder, task, &title, &request->caller_task_strings))
         return false;
     arena_rewind(decoder->arena, mark);
     request->caller_task = arena_copy(decoder->arena, term_raw(task));
-    return write_task(decoder, task);
+    return write_task(decoder, task, &request->text);
 }
 
 static bool decode_task(struct decoder *decoder, const char *path,
@@ -95,6 +60,145 @@ static bool decode_task(struct decoder *decoder, const char *path,
         return false;
     request->text = slice_trim(request->text);
     return true;
+}
+
+/* Line breaks and other control characters of a title become spaces. */
+static bool make_one_line(struct decoder *decoder, const char *path,
+                          struct slice *title)
+{
+    char *line = arena_bytes(decoder->arena, title->size);
+
+    for (size_t i = 0; i < title->size; i++)
+        line[i] = (unsigned char)title->data[i] < ' ' ? ' ' : title->data[i];
+    *title = slice_trim(slice_make(line, title->size));
+    return title->size > 0 || error_at(decoder->err, ERR_INVALID_REQUEST, path,
+                                       "must not be empty");
+}
+
+static bool decode_given_map(struct decoder *decoder, struct term task,
+                             struct given_task *given)
+{
+    struct term id;
+    bool strings;
+
+    if (!decode_title(decoder, task, &given->title, &strings) ||
+        !make_one_line(decoder, "title", &given->title))
+        return false;
+    if (find_member(task, "id", &id, &strings))
+        given->id = arena_copy(decoder->arena, term_raw(id));
+    return write_task(decoder, task, &given->json);
+}
+
+static bool decode_given_title(struct decoder *decoder, struct term title,
+                               struct given_task *given)
+{
+    struct jv_member member = {
+        .key = SLICE_LITERAL("title"),
+        .value = {.type = JV_STRING, .complete = true},
+    };
+    const struct jv task = {
+        .type = JV_OBJECT,
+        .complete = true,
+        .as.object = {.members = &member, .count = 1},
+    };
+
+    if (!decode_full_text(decoder, "", title, &given->title) ||
+        !make_one_line(decoder, "", &given->title))
+        return false;
+    member.value.as.string = given->title;
+    return keep_json(decoder, arena_mark(decoder->arena), &task, &given->json);
+}
+
+/* A task's map, or a title alone. */
+static bool decode_given_task(struct decoder *decoder, struct term task,
+                              struct given_task *given)
+{
+    if (term_kind(task) == TERM_MAP)
+        return decode_given_map(decoder, task, given);
+    return decode_given_title(decoder, task, given);
+}
+
+static bool decode_given(struct decoder *decoder, const char *path,
+                         struct term value)
+{
+    struct request *request = decoder->request;
+    struct given_task *given;
+    struct term_list list;
+    struct term element;
+    size_t total = 0;
+
+    if (!open_list(decoder, path, value, CALL_GIVEN_MAX, &list))
+        return false;
+    if (list.left == 0)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, path,
+                        "must not be empty");
+    given = arena_array(decoder->arena, list.left, sizeof(*given));
+    request->given = given;
+    for (; term_list_next(&list, &element); request->given_count++) {
+        struct given_task *task = &given[request->given_count];
+
+        if (!decode_given_task(decoder, element, task))
+            return error_in_element(decoder, path, request->given_count);
+        if (task->json.size > CALL_TEXT_MAX - total)
+            return error_at(decoder->err, ERR_TOO_LARGE, path,
+                            "over %d bytes as JSON", CALL_TEXT_MAX);
+        total += task->json.size;
+    }
+    return true;
+}
+
+/* Of research: there may be none. */
+static bool decode_background(struct decoder *decoder, const char *path,
+                              struct term value)
+{
+    return term_is_atom(value, "nil") || term_is_atom(value, "undefined") ||
+           decode_text(decoder, path, value, &decoder->request->context);
+}
+
+static bool decode_embedded(struct decoder *decoder, const char *path,
+                            struct term value)
+{
+    struct request *request = decoder->request;
+    struct texts texts;
+
+    if (!decode_texts(decoder, path, value, REQUEST_TEXTS_MAX, &texts))
+        return false;
+    if (texts.count == 0)
+        return error_at(decoder->err, ERR_INVALID_REQUEST, path,
+                        "must not be empty");
+    for (size_t i = 0; i < texts.count; i++) {
+        if (slice_trim(texts.items[i]).size > 0)
+            continue;
+        error_set(decoder->err, ERR_INVALID_REQUEST, "must not be empty");
+        return error_in_element(decoder, path, i);
+    }
+    request->texts = texts.items;
+    request->text_count = texts.count;
+    return true;
+}
+
+/* A stream's reference or a request id. */
+static bool decode_cancelled(struct decoder *decoder, const char *path,
+                             struct term value)
+{
+    struct request *request = decoder->request;
+
+    if (term_kind(value) != TERM_REFERENCE)
+        return decode_name(decoder, path, value, &request->text);
+    request->reference = arena_copy(decoder->arena, term_raw(value));
+    return true;
+}
+
+/* #{messages, ...}: all in one map. */
+static bool decode_routed(struct decoder *decoder, const char *path,
+                          struct term value)
+{
+    if (!decode_options(decoder, path, value))
+        return false;
+    if (decoder->request->message_count > 0)
+        return true;
+    error_at(decoder->err, ERR_INVALID_REQUEST, "messages", "is missing");
+    return error_in(decoder->err, path);
 }
 
 static bool decode_complexity_or_model(struct decoder *decoder,
@@ -158,6 +262,10 @@ static const struct shape {
                       2,
                       TAKES_OPTIONS | TAKES_PID},
     [OP_EXPAND_TASK] = {{{"task", decode_task}}, 1, TAKES_OPTIONS | TAKES_PID},
+    [OP_ANALYZE_COMPLEXITY] = {{{"tasks", decode_given}}, 1, TAKES_OPTIONS},
+    [OP_RESEARCH] = {{{"topic", decode_prompt}, {"context", decode_background}},
+                     2,
+                     TAKES_OPTIONS | TAKES_PID},
     [OP_CALL] = {{{"complexity", decode_complexity_or_model},
                   {"messages", decode_messages}},
                  2,
@@ -171,15 +279,26 @@ static const struct shape {
                               {"user", decode_user_message}},
                              3,
                              TAKES_OPTIONS},
+    [OP_ROUTE] = {{{"request", decode_routed}}, 1, 0},
+    [OP_ROUTE_COMPLETION] = {{{"request", decode_routed}}, 1, 0},
+    [OP_STREAM] = {{{"complexity", decode_complexity_or_model},
+                    {"messages", decode_messages}},
+                   2,
+                   TAKES_OPTIONS},
+    [OP_EMBED] = {{{"texts", decode_embedded}}, 1, TAKES_OPTIONS},
+    [OP_CANCEL] = {{{"reference", decode_cancelled}}, 1, 0},
     [OP_SELECT_MODEL] = {{{"complexity", decode_complexity_or_model},
                           {"task_type", decode_task_type}},
                          2,
                          TAKES_OPTIONS},
+    [OP_AVAILABLE_MODELS] = {.count = 0},
+    [OP_COMPLEXITY_FOR_TASK] = {{{"task_type", decode_task_type}}, 1, 0},
     [OP_PING] = {.count = 0},
     [OP_VERSION] = {.count = 0},
     [OP_HEALTH] = {.count = 0},
     [OP_STATS] = {.count = 0},
     [OP_MODELS] = {.count = 0},
+    [OP_RELOAD] = {.count = 0},
     [OP_DRAIN] = {.count = 0},
 };
 
@@ -259,14 +378,7 @@ static const struct refusal {
     {                                                        \
         name, ERR_UNKNOWN_REQUEST, "", "not in this version" \
     }
-    NOT_BUILT("analyze_complexity"),
-    NOT_BUILT("research"),
     NOT_BUILT("call_with_script"),
-    NOT_BUILT("route_completion"),
-    NOT_BUILT("route"),
-    NOT_BUILT("stream"),
-    NOT_BUILT("embed"),
-    NOT_BUILT("cancel"),
     NOT_BUILT("watch_task"),
     NOT_BUILT("unwatch_task"),
 #undef NOT_BUILT

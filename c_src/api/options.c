@@ -3,15 +3,22 @@
 #include <math.h>
 
 #include "llm_router/api/json_term.h"
+#include "llm_router/base/utf8.h"
 #include "llm_router/core/router.h"
 #include "llm_router/core/schema.h"
 
+enum { METADATA_MAX = 64 * 1024 };
+
+/* Which operations take an option: a bit for each. */
 enum {
+    ROUTED = 1u << OP_ROUTE | 1u << OP_ROUTE_COMPLETION,
+    CALLS = 1u << OP_CALL | 1u << OP_CALL_WITH_PROMPT |
+            1u << OP_CALL_WITH_SYSTEM | 1u << OP_STREAM | ROUTED,
     TASKS = 1u << OP_GENERATE_TASK | 1u << OP_PARSE_PRD | 1u << OP_EXPAND_TASK,
-    CALLS =
-        1u << OP_CALL | 1u << OP_CALL_WITH_PROMPT | 1u << OP_CALL_WITH_SYSTEM,
-    PROVIDER = TASKS | CALLS,
-    ALL = PROVIDER | 1u << OP_SELECT_MODEL,
+    WRITING = TASKS | CALLS | 1u << OP_ANALYZE_COMPLEXITY | 1u << OP_RESEARCH,
+    PROVIDER = WRITING | 1u << OP_EMBED,
+    CHOICE = WRITING | 1u << OP_SELECT_MODEL,
+    ALL = PROVIDER | CHOICE,
 };
 
 static struct options *options_of(struct decoder *decoder)
@@ -82,16 +89,141 @@ static bool decode_max_tokens(struct decoder *decoder, const char *path,
 static bool decode_temperature(struct decoder *decoder, const char *path,
                                struct term value)
 {
-    enum term_kind kind = term_kind(value);
-    double temperature;
+    return decode_number(decoder, path, value, (struct interval){0, 2},
+                         &options_of(decoder)->temperature);
+}
 
-    if (kind != TERM_FLOAT && kind != TERM_INTEGER)
-        return refuse_kind(decoder, path, "a number", value);
-    if (!term_float(value, &temperature) ||
-        !(temperature >= 0 && temperature <= 2))
+static bool decode_top_p(struct decoder *decoder, const char *path,
+                         struct term value)
+{
+    return decode_number(decoder, path, value, (struct interval){0, 1},
+                         &options_of(decoder)->top_p);
+}
+
+/* White space may be a stop, as a line break often is. */
+static bool decode_stop(struct decoder *decoder, const char *path,
+                        struct term value)
+{
+    struct texts stops;
+
+    if (!decode_texts(decoder, path, value, REQUEST_STOPS_MAX, &stops))
+        return false;
+    for (size_t i = 0; i < stops.count; i++) {
+        if (stops.items[i].size > 0)
+            continue;
+        error_set(decoder->err, ERR_INVALID_REQUEST, "must not be empty");
+        return error_in_element(decoder, path, i);
+    }
+    options_of(decoder)->stops = stops.items;
+    options_of(decoder)->stop_count = stops.count;
+    return true;
+}
+
+static bool decode_seed(struct decoder *decoder, const char *path,
+                        struct term value)
+{
+    options_of(decoder)->has_seed = true;
+    return decode_integer(decoder, path, value,
+                          (struct range){INT64_MIN, INT64_MAX},
+                          &options_of(decoder)->seed);
+}
+
+static bool decode_effort(struct decoder *decoder, const char *path,
+                          struct term value)
+{
+    struct slice name;
+
+    return decode_name(decoder, path, value, &name) &&
+           (effort_parse(name, &options_of(decoder)->effort) ||
+            error_at(decoder->err, ERR_INVALID_REQUEST, path,
+                     "must be none, minimal, low, medium, high, xhigh or max"));
+}
+
+static bool decode_capability(struct decoder *decoder, struct term value)
+{
+    struct slice name;
+    unsigned bit = 0;
+
+    if (!decode_name(decoder, "", value, &name))
+        return false;
+    if (!capability_parse(name, &bit))
+        return error_set(decoder->err, ERR_INVALID_REQUEST,
+                         "must be tools, schema, vision, reasoning or "
+                         "embedding");
+    options_of(decoder)->capabilities |= bit;
+    return true;
+}
+
+static bool decode_capabilities(struct decoder *decoder, const char *path,
+                                struct term value)
+{
+    enum { CAPABILITIES_MAX = 32 };
+    struct term_list list;
+    struct term element;
+
+    if (!open_list(decoder, path, value, CAPABILITIES_MAX, &list))
+        return false;
+    for (size_t i = 0; term_list_next(&list, &element); i++)
+        if (!decode_capability(decoder, element))
+            return error_in_element(decoder, path, i);
+    return true;
+}
+
+static bool is_one_line(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if ((unsigned char)text.data[i] < ' ' || text.data[i] == 127)
+            return false;
+    return true;
+}
+
+/* A code or a name in any script. It goes into a prompt. */
+static bool decode_language(struct decoder *decoder, const char *path,
+                            struct term value)
+{
+    struct slice text;
+
+    if (!term_atom(value, &text) && !decode_text(decoder, path, value, &text))
+        return false;
+    text = slice_trim(text);
+    if (text.size == 0 || text.size > REQUEST_ID_MAX || !is_one_line(text) ||
+        !utf8_is_valid(text))
         return error_at(decoder->err, ERR_INVALID_REQUEST, path,
-                        "must be a number from 0 to 2");
-    options_of(decoder)->temperature = temperature;
+                        "must be one line of 1 to %d bytes", REQUEST_ID_MAX);
+    options_of(decoder)->language = arena_copy(decoder->arena, text);
+    return true;
+}
+
+static bool decode_cache(struct decoder *decoder, const char *path,
+                         struct term value)
+{
+    bool cache;
+
+    if (!decode_boolean(decoder, path, value, &cache))
+        return false;
+    options_of(decoder)->cache = cache ? CACHE_YES : CACHE_NO;
+    return true;
+}
+
+static bool decode_metadata(struct decoder *decoder, const char *path,
+                            struct term value)
+{
+    struct slice raw = term_raw(value);
+
+    if (raw.size > METADATA_MAX)
+        return error_at(decoder->err, ERR_TOO_LARGE, path,
+                        "%zu bytes, at most %d are taken", raw.size,
+                        METADATA_MAX);
+    options_of(decoder)->metadata = arena_copy(decoder->arena, raw);
+    return true;
+}
+
+static bool decode_to(struct decoder *decoder, const char *path,
+                      struct term value)
+{
+    if (term_kind(value) != TERM_PID)
+        return refuse_kind(decoder, path, "a pid", value);
+    options_of(decoder)->to = arena_copy(decoder->arena, term_raw(value));
     return true;
 }
 
@@ -161,12 +293,8 @@ static bool decode_existing(struct decoder *decoder, const char *path,
     struct term element;
     int64_t *existing;
 
-    if (!term_list(value, &list) || !list.proper)
-        return refuse_kind(decoder, path, "a proper list of ids", value);
-    if (list.left > CALL_EXISTING_MAX)
-        return error_at(decoder->err, ERR_TOO_LARGE, path,
-                        "%u ids, at most %d are taken", list.left,
-                        CALL_EXISTING_MAX);
+    if (!open_list(decoder, path, value, CALL_EXISTING_MAX, &list))
+        return false;
     existing = arena_array(decoder->arena, list.left, sizeof(*existing));
     while (term_list_next(&list, &element))
         if (!decode_integer(decoder, path, element, ids,
@@ -201,36 +329,38 @@ static bool refuse_option(struct decoder *decoder, const char *path,
 
 static const struct option {
     const char *name;
-    unsigned operations; /* a bit for each that takes it */
+    unsigned operations;
     decode_function *decode;
 } table[] = {
+    {"messages", ROUTED, decode_messages},
     {"model", ALL, decode_model},
     {"provider", ALL, decode_provider},
-    {"complexity", ALL, decode_complexity},
-    {"task_type", ALL, decode_task_type},
+    {"complexity", CHOICE, decode_complexity},
+    {"task_type", CHOICE, decode_task_type},
     {"timeout", ALL, decode_timeout},
-    {"max_tokens", ALL, decode_max_tokens},
-    {"temperature", ALL, decode_temperature},
+    {"max_tokens", CHOICE, decode_max_tokens},
+    {"temperature", CHOICE, decode_temperature},
+    {"top_p", CHOICE, decode_top_p},
+    {"seed", CHOICE, decode_seed},
+    {"effort", CHOICE, decode_effort},
+    {"capabilities", ALL, decode_capabilities},
     {"request_id", ALL, decode_request_id},
     {"keys", ALL, decode_keys},
-    {"return", PROVIDER, decode_return},
+    {"return", ALL, decode_return},
+    {"language", WRITING, decode_language},
+    {"cache", PROVIDER, decode_cache},
+    {"metadata", PROVIDER, decode_metadata},
     {"schema", CALLS, decode_schema},
+    {"stop", CALLS, decode_stop},
+    {"tools", CALLS | 1u << OP_SELECT_MODEL, decode_tools},
+    {"tool_choice", CALLS, decode_tool_choice},
+    {"to", 1u << OP_STREAM, decode_to},
     {"num", 1u << OP_EXPAND_TASK, decode_task_count},
     {"context", 1u << OP_EXPAND_TASK, decode_context},
     {"count", 1u << OP_PARSE_PRD | 1u << OP_EXPAND_TASK, decode_count},
     {"next_id", TASKS, decode_next_id},
     {"existing", TASKS, decode_existing},
-    {"top_p", ALL, refuse_option},
-    {"stop", ALL, refuse_option},
-    {"seed", ALL, refuse_option},
-    {"tools", ALL, refuse_option},
-    {"tool_choice", ALL, refuse_option},
-    {"capabilities", ALL, refuse_option},
     {"task_id", ALL, refuse_option},
-    {"language", ALL, refuse_option},
-    {"cache", ALL, refuse_option},
-    {"metadata", ALL, refuse_option},
-    {"to", ALL, refuse_option},
 };
 
 enum { OPTION_COUNT = sizeof(table) / sizeof(*table) };
@@ -264,5 +394,6 @@ bool decode_options(struct decoder *decoder, const char *path,
         if (fields[i].given &&
             !decode_option(decoder, &table[i], fields[i].value))
             return error_in(decoder->err, path);
-    return true;
+    return check_tool_choice(decoder, "tool_choice") ||
+           error_in(decoder->err, path);
 }

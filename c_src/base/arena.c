@@ -42,7 +42,7 @@ static struct arena_block *add_block(struct arena *arena, size_t size)
     if (size > room)
         room = size;
     else if (arena->next_block < LARGEST_BLOCK)
-        arena->next_block *= 2;
+        arena->next_block += arena->next_block / 2;
     block = mem_realloc(NULL, sizeof(*block) + room);
     *block = (struct arena_block){.older = arena->newest, .size = room};
     arena->newest = block;

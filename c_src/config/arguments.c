@@ -26,7 +26,9 @@ const char CONFIG_USAGE[] =
     "  --help              print this and exit\n"
     "\n"
     "Providers switch on by their own variables: OPENAI_API_KEY (or\n"
-    "OPENAI_API_KEY_FILE), OPENAI_BASE_URL. See docs/configuration.md.\n"
+    "OPENAI_API_KEY_FILE), OPENAI_BASE_URL, ANTHROPIC_API_KEY, "
+    "GEMINI_API_KEY,\n"
+    "OLLAMA_HOST, ... See docs/configuration.md.\n"
     "\n"
     "Exit codes: 0 clean stop, 1 configuration, 2 usage, 3 cannot start.\n";
 

@@ -1,136 +1,102 @@
 #include "llm_router/config/assets.h"
 
-#include <jansson.h>
-#include <math.h>
-#include <stdio.h>
+#include <dirent.h>
+#include <errno.h>
+#include <sys/random.h>
 
+#include "config/config_internal.h"
+#include "llm_router/base/log.h"
 #include "llm_router/config/files.h"
 
 enum { ASSET_MAX = 1024 * 1024 };
 
-static bool read_asset(struct arena *arena, const char *priv_dir,
-                       const char *name, struct slice *text, struct error *err)
-{
-    const char *path = arena_printf(arena, "%s/%s", priv_dir, name).data;
+static const char *const files[] = {
+#define X(field, file) file,
+    PROMPT_FILES(X)
+#undef X
+};
 
+enum { FILE_COUNT = sizeof(files) / sizeof(files[0]) };
+
+/* "prompts/object.txt" -> "object.txt": the user's are in one folder. */
+static const char *own_name(const char *file)
+{
+    return strrchr(file, '/') + 1;
+}
+
+/* A text of the user's that nothing reads has a misspelt name. */
+static bool check_directory(const char *directory, struct error *err)
+{
+    DIR *list = opendir(directory);
+
+    if (!list)
+        return error_at(err, ERR_INVALID_REQUEST, directory,
+                        "cannot be read: %s", strerror(errno));
+    for (const struct dirent *entry; (entry = readdir(list));) {
+        size_t i = 0;
+
+        while (i < FILE_COUNT && strcmp(own_name(files[i]), entry->d_name))
+            i++;
+        if (i == FILE_COUNT && entry->d_name[0] != '.')
+            log_line(LOG_WARN, "config", "%s/%s is not the name of a prompt",
+                     directory, entry->d_name);
+    }
+    closedir(list);
+    return true;
+}
+
+static bool read_asset(struct arena *arena, const struct config *config,
+                       const char *file, struct slice *text, struct error *err)
+{
+    const char *path;
+
+    if (config->prompts_dir.size > 0) {
+        path = arena_printf(arena, "%s/%s", config->prompts_dir.data,
+                            own_name(file))
+                   .data;
+        if (file_exists(path))
+            return file_read(arena, path, ASSET_MAX, FILE_ANY, text, err);
+    }
+    path = arena_printf(arena, "%s/%s", config->priv_dir, file).data;
     return file_read(arena, path, ASSET_MAX, FILE_ANY, text, err);
 }
 
-static bool load_prompts(struct arena *arena, const char *priv_dir,
+static bool load_prompts(struct arena *arena, const struct config *config,
                          struct prompts *prompts, struct error *err)
 {
-    const struct {
-        struct slice *text;
-        const char *file;
-    } files[] = {
-#define X(field, file) {&prompts->field, file},
+    struct slice *const texts[] = {
+#define X(field, file) &prompts->field,
         PROMPT_FILES(X)
 #undef X
     };
 
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (!read_asset(arena, priv_dir, files[i].file, files[i].text, err))
+    if (config->prompts_dir.size > 0 &&
+        !check_directory(config->prompts_dir.data, err))
+        return false;
+    for (size_t i = 0; i < FILE_COUNT; i++) {
+        if (!read_asset(arena, config, files[i], texts[i], err))
             return false;
-        *files[i].text = slice_trim(*files[i].text);
+        *texts[i] = slice_trim(*texts[i]);
     }
     return prompts_check(prompts, err);
 }
 
-static double price(const json_t *row, const char *key)
-{
-    const json_t *value = json_object_get(row, key);
-
-    return json_is_number(value) ? json_number_value(value) : (double)NAN;
-}
-
-static int64_t amount(const json_t *row, const char *key)
-{
-    const json_t *value = json_object_get(row, key);
-
-    return json_is_integer(value) ? json_integer_value(value) : -1;
-}
-
-static bool flag(const json_t *row, const char *key)
-{
-    return !json_is_false(json_object_get(row, key));
-}
-
-static struct slice text(struct arena *arena, const json_t *row,
-                         const char *key)
-{
-    const json_t *value = json_object_get(row, key);
-
-    if (!json_is_string(value))
-        return slice_of(NULL);
-    return arena_copy(
-        arena, slice_make(json_string_value(value), json_string_length(value)));
-}
-
-static bool read_model(struct arena *arena, const json_t *row,
-                       struct model *model, struct error *err)
-{
-    *model = (struct model){
-        .provider = text(arena, row, "provider"),
-        .id = text(arena, row, "id"),
-        .prices = {.input = price(row, "in"),
-                   .output = price(row, "out"),
-                   .cache_read = price(row, "cache_read"),
-                   .cache_write = price(row, "cache_write"),
-                   .long_over = amount(row, "long_over"),
-                   .long_input = price(row, "long_in"),
-                   .long_output = price(row, "long_out")},
-        .context_tokens = amount(row, "context"),
-        .max_output_tokens = amount(row, "max_out"),
-        .json_schema = flag(row, "json_schema"),
-        .sampling = flag(row, "sampling"),
-    };
-    if (model->provider.size == 0 || !model_id_is_valid(model->id))
-        return error_set(err, ERR_INVALID_REQUEST,
-                         "needs a provider and a valid id");
-    return true;
-}
-
-static bool read_models(struct arena *arena, const json_t *rows,
-                        struct catalogue *catalogue, struct error *err)
-{
-    size_t count = json_array_size(rows);
-    struct model *models = arena_array(arena, count, sizeof(*models));
-
-    for (size_t i = 0; i < count; i++) {
-        char path[32];
-
-        if (read_model(arena, json_array_get(rows, i), &models[i], err))
-            continue;
-        snprintf(path, sizeof(path), "models[%zu]", i);
-        return error_in(err, path);
-    }
-    *catalogue = (struct catalogue){.models = models, .count = count};
-    return true;
-}
-
-static bool load_catalogue(struct arena *arena, const char *priv_dir,
-                           struct catalogue *catalogue, struct error *err)
-{
-    struct slice json;
-    json_error_t where;
-    json_t *root;
-    bool ok;
-
-    if (!read_asset(arena, priv_dir, "models.json", &json, err))
-        return false;
-    root = json_loadb(json.data, json.size, JSON_REJECT_DUPLICATES, &where);
-    if (!root)
-        return error_at(err, ERR_INVALID_REQUEST, "models.json",
-                        "line %d, column %d: %s", where.line, where.column,
-                        where.text);
-    ok = read_models(arena, json_object_get(root, "models"), catalogue, err);
-    json_decref(root);
-    return ok || error_in(err, "models.json");
-}
-
-bool assets_load(struct arena *arena, const char *priv_dir,
+bool assets_load(struct arena *arena, const struct config *config,
                  struct assets *assets, struct error *err)
 {
-    return load_prompts(arena, priv_dir, &assets->prompts, err) &&
-           load_catalogue(arena, priv_dir, &assets->catalogue, err);
+    uint64_t seed = 0;
+
+    if (!load_prompts(arena, config, &assets->prompts, err) ||
+        !catalogue_load(arena, config, &assets->catalogue, err))
+        return false;
+    if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+        return error_set(err, ERR_INVALID_REQUEST, "no random bytes: %s",
+                         strerror(errno));
+    catalogue_index(&assets->catalogue, seed);
+    return true;
+}
+
+void assets_release(struct assets *assets)
+{
+    catalogue_release(&assets->catalogue);
 }

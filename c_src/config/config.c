@@ -1,59 +1,61 @@
 #include "llm_router/config/config.h"
 
 #include <ctype.h>
-#include <jansson.h>
-#include <stddef.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "config/config_internal.h"
+#include "llm_router/base/log.h"
 #include "llm_router/config/files.h"
-#include "llm_router/core/allow.h"
-#include "llm_router/core/router.h"
 
-enum { FILE_MAX = 1024 * 1024, CA_FILE_MAX = 16 * 1024 * 1024 };
-
-enum kind { KIND_INTEGER, KIND_TEXT, KIND_LIST, KIND_PATTERNS };
+enum {
+    FILE_MAX = 1024 * 1024,
+    CA_FILE_MAX = 16 * 1024 * 1024,
+    PRINTED_MAX = 16 * 1024 * 1024,
+};
 
 struct key {
     const char *section;
-    const char *name;
-    enum kind kind;
-    size_t offset;
-    int64_t least, most; /* of a list: how many entries */
-    const char *value;   /* the default, as the environment would give it */
+    struct field field;
+    const char *value;    /* the default, as the environment would give it */
+    const char *at_start; /* its path, when it is read at start only */
 };
 
-#define INTEGER(section, name, field, least, most, value)                   \
-    {                                                                       \
-        section, name, KIND_INTEGER, offsetof(struct config, field), least, \
-            most, value                                                     \
+#define KEY(section_, name_, kind_, member, value_)         \
+    {                                                       \
+        .section = (section_), .value = (value_),           \
+        .field = FIELD(name_, kind_, struct config, member) \
     }
-#define TEXT(section, name, field, value)                                     \
-    {                                                                         \
-        section, name, KIND_TEXT, offsetof(struct config, field), 0, 0, value \
-    }
-#define ROUTE(section, name, field, value)                           \
-    {                                                                \
-        section, name, KIND_LIST, offsetof(struct config, field), 1, \
-            PLAN_CANDIDATES_MAX, value                               \
-    }
-#define PATTERNS(section, name, field, value)                            \
+#define INTEGER(section_, name_, member, least_, most_, value_)          \
     {                                                                    \
-        section, name, KIND_PATTERNS, offsetof(struct config, field), 1, \
-            CONFIG_LIST_MAX, value                                       \
+        .section = (section_), .value = (value_),                        \
+        .field = FIELD_RANGE(name_, KIND_INTEGER, struct config, member, \
+                             least_, most_)                              \
+    }
+#define INTEGER_AT_START(section_, name_, member, least_, most_, value_) \
+    {                                                                    \
+        .section = (section_), .value = (value_),                        \
+        .at_start = section_ "." name_,                                  \
+        .field = FIELD_RANGE(name_, KIND_INTEGER, struct config, member, \
+                             least_, most_)                              \
     }
 
 enum { HOUR_MS = 3600000, MIB = 1024 * 1024 };
 
-/* Every key; docs/configuration.md explains each (test_config.c compares). */
+static const char *log_level_fault(struct slice text)
+{
+    enum log_level level;
+
+    return log_level_parse(text, &level) ? NULL
+                                         : "must be error, warn, info or debug";
+}
+
+/* Every scalar key; docs/configuration.md explains each (a test compares). */
 static const struct key keys[] = {
-    ROUTE("routes", "simple", simple, "openai/gpt-5.4-nano"),
-    ROUTE("routes", "medium", medium, "openai/gpt-5.4-mini"),
-    ROUTE("routes", "complex", complex, "openai/gpt-5.4"),
-    PATTERNS("allow", "call", may_call, "*"),
-    PATTERNS("allow", "admin", may_admin, "*"),
+    KEY("allow", "call", KIND_PATTERNS, may_call, "*"),
+    KEY("allow", "admin", KIND_PATTERNS, may_admin, "*"),
     INTEGER("timeouts", "connect_ms", connect_timeout_ms, 1, HOUR_MS, "10000"),
     INTEGER("timeouts", "headers_ms", headers_timeout_ms, 1, HOUR_MS, "60000"),
     INTEGER("timeouts", "first_token_ms", first_token_timeout_ms, 1, HOUR_MS,
@@ -62,117 +64,72 @@ static const struct key keys[] = {
     INTEGER("timeouts", "request_ms", request_timeout_ms, 1, HOUR_MS, "300000"),
     INTEGER("timeouts", "drain_ms", drain_timeout_ms, 0, HOUR_MS, "30000"),
     INTEGER("timeouts", "startup_ms", startup_timeout_ms, 0, HOUR_MS, "5000"),
-    INTEGER("node", "port", port, 0, 65535, "0"),
-    INTEGER("node", "tick_time_ms", tick_time_ms, 1000, HOUR_MS, "60000"),
+    INTEGER_AT_START("node", "port", port, 0, 65535, "0"),
+    INTEGER_AT_START("node", "tick_time_ms", tick_time_ms, 1000, HOUR_MS,
+                     "60000"),
     INTEGER("limits", "in_flight", max_in_flight, 1, 1000000, "20000"),
-    INTEGER("limits", "frame_bytes", max_frame_bytes, 65536, 1024 * MIB,
-            "67108864"),
-    INTEGER("limits", "send_queue_bytes", max_send_queue_bytes, 65536,
-            1024 * MIB, "268435456"),
-    INTEGER("limits", "handshakes", max_handshakes, 1, 10000, "256"),
-    INTEGER("limits", "connections_per_host", max_connections_per_host, 0,
-            100000, "0"),
+    INTEGER("limits", "in_flight_per_node", max_in_flight_per_node, 0, 1000000,
+            "0"),
+    INTEGER("limits", "queued", max_queued, 0, 1000000, "10000"),
+    INTEGER("limits", "stream_buffer_bytes", max_stream_bytes, 4096, 1024 * MIB,
+            "1048576"),
+    INTEGER_AT_START("limits", "frame_bytes", max_frame_bytes, 65536,
+                     1024 * MIB, "67108864"),
+    INTEGER_AT_START("limits", "send_queue_bytes", max_send_queue_bytes, 65536,
+                     1024 * MIB, "268435456"),
+    INTEGER_AT_START("limits", "handshakes", max_handshakes, 1, 10000, "256"),
+    INTEGER_AT_START("limits", "connections_per_host", max_connections_per_host,
+                     0, 100000, "0"),
+    KEY("budget", "usd_per_day", KIND_POSITIVE, budget.day_usd, ""),
+    KEY("budget", "usd_per_month", KIND_POSITIVE, budget.month_usd, ""),
+    KEY("state", "file", KIND_TEXT, state_file, ""),
+    INTEGER("cache", "max_bytes", max_cache_bytes, 0, 1024LL * 1024 * MIB, "0"),
+    INTEGER("cache", "age_ms", cache_age_ms, 1, 24LL * 30 * HOUR_MS, "300000"),
+    KEY("cache", "default", KIND_BOOLEAN, cache_by_default, "false"),
     INTEGER("retry", "max", max_retries, 0, 10, "2"),
     INTEGER("retry", "max_retry_after_ms", max_retry_after_ms, 0, HOUR_MS,
             "60000"),
-    TEXT("tls", "ca_file", ca_file, ""),
-    TEXT("log", "level", log_level, "info"),
+    KEY("catalogue", "file", KIND_TEXT, catalogue_file, ""),
+    KEY("prompts", "directory", KIND_TEXT, prompts_dir, ""),
+    {.section = "tls",
+     .field = FIELD("ca_file", KIND_TEXT, struct config, ca_file),
+     .value = "",
+     .at_start = "tls.ca_file"},
+    {.section = "log",
+     .field = FIELD_CHECKED("level", struct config, log_level, log_level_fault),
+     .value = "info"},
+    KEY("core", "dump", KIND_BOOLEAN, core_dump, "false"),
 };
 
 enum { KEY_COUNT = sizeof(keys) / sizeof(keys[0]) };
 
-static const char *key_path(struct config *config, const struct key *key)
+static bool is_default_unset(const struct key *key)
 {
-    return arena_printf(&config->arena, "%s.%s", key->section, key->name).data;
+    return key->field.kind == KIND_POSITIVE && key->value[0] == '\0';
 }
+
+static bool set_defaults(struct config *config, struct error *err)
+{
+    config->budget = (struct budget_limits){(double)NAN, (double)NAN};
+    for (size_t i = 0; i < KEY_COUNT; i++)
+        if (!is_default_unset(&keys[i]) &&
+            !field_from_text(&keys[i].field, &config->arena, config,
+                             keys[i].field.name, slice_of(keys[i].value), err))
+            return false;
+    return config_routes_default(config, err);
+}
+
+/* The environment. */
 
 static const char *key_variable(struct config *config, const struct key *key)
 {
     char *name = arena_text(&config->arena,
                             arena_printf(&config->arena, "LLM_ROUTER_%s_%s",
-                                         key->section, key->name));
+                                         key->section, key->field.name));
 
     for (char *c = name; *c; c++)
         *c = (char)toupper((unsigned char)*c);
     return name;
-}
-
-static void *field(struct config *config, const struct key *key)
-{
-    return (char *)config + key->offset;
-}
-
-static bool set_integer(struct config *config, const struct key *key,
-                        const char *path, int64_t value, struct error *err)
-{
-    if (value < key->least || value > key->most)
-        return error_at(err, ERR_INVALID_REQUEST, path,
-                        "%lld is not between %lld and %lld", (long long)value,
-                        (long long)key->least, (long long)key->most);
-    *(int64_t *)field(config, key) = value;
-    return true;
-}
-
-static bool add_item(struct config *config, const struct key *key,
-                     const char *path, struct slice item, struct error *err)
-{
-    struct config_list *list = field(config, key);
-
-    if (item.size == 0)
-        return error_at(err, ERR_INVALID_REQUEST, path, "an entry is empty");
-    if (list->count == (size_t)key->most)
-        return error_at(err, ERR_INVALID_REQUEST, path, "more than %d entries",
-                        (int)key->most);
-    if (key->kind == KIND_PATTERNS && !allow_pattern_is_valid(item))
-        return error_at(err, ERR_INVALID_REQUEST, path,
-                        "entry %zu is not a pattern of node names: letters, "
-                        "digits, _-.:@ and * only",
-                        list->count + 1);
-    list->items[list->count++] = item;
-    return true;
-}
-
-/* "a, b" as the environment writes a list. */
-static bool set_list(struct config *config, const struct key *key,
-                     const char *path, struct slice text, struct error *err)
-{
-    struct config_list *list = field(config, key);
-
-    list->count = 0;
-    for (;;) {
-        ptrdiff_t comma = slice_find(text, SLICE_LITERAL(","));
-        size_t size = comma < 0 ? text.size : (size_t)comma;
-        struct slice item = slice_trim(slice_make(text.data, size));
-
-        if (!add_item(config, key, path, arena_copy(&config->arena, item), err))
-            return false;
-        if (comma < 0)
-            return true;
-        text = slice_make(text.data + size + 1, text.size - size - 1);
-    }
-}
-
-static bool set_from_text(struct config *config, const struct key *key,
-                          const char *path, struct slice text,
-                          struct error *err)
-{
-    int64_t value;
-
-    switch (key->kind) {
-    case KIND_INTEGER:
-        if (!slice_to_int64(slice_trim(text), &value))
-            return error_at(err, ERR_INVALID_REQUEST, path,
-                            "\"%.*s\" is not a whole number", SLICE_ARG(text));
-        return set_integer(config, key, path, value, err);
-    case KIND_LIST:
-    case KIND_PATTERNS:
-        return set_list(config, key, path, text, err);
-    case KIND_TEXT:
-        *(struct slice *)field(config, key) =
-            slice_of(arena_text(&config->arena, text));
-        return true;
-    }
-    return true;
 }
 
 static bool load_variables(struct config *config, struct error *err)
@@ -182,7 +139,8 @@ static bool load_variables(struct config *config, struct error *err)
         const char *value = getenv(variable);
 
         if (value && value[0] != '\0' &&
-            !set_from_text(config, &keys[i], variable, slice_of(value), err))
+            !field_from_text(&keys[i].field, &config->arena, config, variable,
+                             slice_of(value), err))
             return false;
     }
     return true;
@@ -190,102 +148,39 @@ static bool load_variables(struct config *config, struct error *err)
 
 /* The file. */
 
-static struct slice json_text(struct config *config, const json_t *value)
+static bool load_section(struct config *config, const struct place *place,
+                         struct error *err)
 {
-    return slice_of(
-        arena_text(&config->arena, slice_of(json_string_value(value))));
-}
+    const char *sections[KEY_COUNT + 2] = {"providers", "routes"};
+    struct field fields[KEY_COUNT];
+    size_t count = 0;
 
-static bool set_from_json(struct config *config, const struct key *key,
-                          const json_t *value, struct error *err)
-{
-    const char *path = key_path(config, key);
-    struct config_list *list;
-
-    switch (key->kind) {
-    case KIND_INTEGER:
-        if (!json_is_integer(value))
-            return error_at(err, ERR_INVALID_REQUEST, path,
-                            "must be a whole number");
-        return set_integer(config, key, path, json_integer_value(value), err);
-    case KIND_TEXT:
-        if (!json_is_string(value))
-            return error_at(err, ERR_INVALID_REQUEST, path, "must be a string");
-        *(struct slice *)field(config, key) = json_text(config, value);
-        return true;
-    case KIND_LIST:
-    case KIND_PATTERNS:
-        break;
-    }
-    if (!json_is_array(value) || json_array_size(value) == 0)
-        return error_at(err, ERR_INVALID_REQUEST, path,
-                        "must be a list of strings");
-    list = field(config, key);
-    list->count = 0;
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const json_t *item = json_array_get(value, i);
-
-        if (!json_is_string(item))
-            return error_at(err, ERR_INVALID_REQUEST, path,
-                            "must be a list of strings");
-        if (!add_item(config, key, path, json_text(config, item), err))
-            return false;
-    }
-    return true;
-}
-
-static const struct key *find_key(const char *section, const char *name,
-                                  bool *section_known)
-{
     for (size_t i = 0; i < KEY_COUNT; i++) {
-        if (strcmp(keys[i].section, section) != 0)
-            continue;
-        *section_known = true;
-        if (name && !strcmp(keys[i].name, name))
-            return &keys[i];
+        sections[i + 2] = keys[i].section;
+        if (!strcmp(keys[i].section, place->key))
+            fields[count++] = keys[i].field;
     }
-    return NULL;
+    if (count == 0)
+        return unknown_key(place, sections, KEY_COUNT + 2, err);
+    return fields_read(fields, count, &config->arena, config, place, err);
 }
 
-static bool load_section(struct config *config, const char *section,
-                         json_t *values, struct error *err)
-{
-    bool known = false;
-    const char *name;
-    json_t *value;
-
-    find_key(section, NULL, &known);
-    if (!known)
-        return error_at(err, ERR_INVALID_REQUEST, section,
-                        "there is no such key");
-    if (!json_is_object(values))
-        return error_at(err, ERR_INVALID_REQUEST, section, "must be an object");
-    json_object_foreach(values, name, value)
-    {
-        const struct key *key = find_key(section, name, &known);
-
-        if (!key) {
-            error_at(err, ERR_INVALID_REQUEST, name, "there is no such key");
-            return error_in(err, section);
-        }
-        if (!set_from_json(config, key, value, err))
-            return false;
-    }
-    return true;
-}
-
-static bool load_json(struct config *config, json_t *root, struct error *err)
+static bool load_root(struct config *config, const struct place *root,
+                      struct error *err)
 {
     const char *section;
-    json_t *values;
+    json_t *value;
 
-    if (!json_is_object(root))
-        return error_set(err, ERR_INVALID_REQUEST, "must be a JSON object");
-    json_object_foreach(root, section, values)
+    if (!place_is_object(root, err))
+        return false;
+    json_object_foreach(root->value, section, value)
     {
+        struct place place = place_member(root, section, value);
         bool ok = !strcmp(section, "providers")
-                      ? config_providers_from_json(config, values, err)
-                      : load_section(config, section, values, err);
+                      ? config_providers_from_json(config, &place, err)
+                  : !strcmp(section, "routes")
+                      ? config_routes_from_json(config, &place, err)
+                      : load_section(config, &place, err);
 
         if (!ok)
             return false;
@@ -293,36 +188,20 @@ static bool load_json(struct config *config, json_t *root, struct error *err)
     return true;
 }
 
-/* "timeouts.idle_ms" -> "llm_router.json: timeouts.idle_ms". */
-static bool at_file(struct error *err, const char *file)
-{
-    char key[ERROR_PATH_MAX];
-
-    memcpy(key, err->path, sizeof(key));
-    snprintf(err->path, sizeof(err->path), "%.60s: %.50s", file, key);
-    return false;
-}
-
 static bool load_file(struct config *config, struct error *err)
 {
-    struct slice text;
-    json_error_t where;
-    json_t *root;
+    struct document document;
+    struct place root;
     bool ok;
 
     if (!config->file)
         return true;
-    if (!file_read(&config->arena, config->file, FILE_MAX, FILE_ANY, &text,
-                   err))
+    if (!document_read(&document, &config->arena, config->file, FILE_MAX, err))
         return false;
-    root = json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES, &where);
-    if (!root)
-        return error_at(err, ERR_INVALID_REQUEST, config->file,
-                        "line %d, column %d: %s", where.line, where.column,
-                        where.text);
-    ok = load_json(config, root, err);
-    json_decref(root);
-    return ok || at_file(err, config->file);
+    root = place_root(&document);
+    ok = load_root(config, &root, err);
+    document_release(&document);
+    return ok;
 }
 
 /* priv/ is where the program is, unless the environment says otherwise. */
@@ -361,27 +240,122 @@ static bool check_ca_file(const struct config *config, struct error *err)
     return ok;
 }
 
-bool config_load(struct config *config, struct error *err)
+static bool has_budget(const struct config *config)
 {
-    config->priv_dir = find_priv_dir(config);
-    for (size_t i = 0; i < KEY_COUNT; i++)
-        if (!set_from_text(config, &keys[i], keys[i].name,
-                           slice_of(keys[i].value), err))
-            return false;
-    return load_file(config, err) && load_variables(config, err) &&
-           check_ca_file(config, err) &&
-           config_providers_from_environment(config, err);
+    const struct budget_limits *all = &config->budget;
+
+    if (!isnan(all->day_usd) || !isnan(all->month_usd))
+        return true;
+    for (size_t i = 0; i < config->provider_count; i++) {
+        for (size_t k = 0; k < config->providers[i].key_count; k++) {
+            all = &config->providers[i].keys[k].limits.budget;
+            if (!isnan(all->day_usd) || !isnan(all->month_usd))
+                return true;
+        }
+    }
+    return false;
 }
 
-bool config_key(size_t index, const char **section, const char **name,
-                const char **value)
+/* The service manager's folder when there is one (the first of several); else
+ * the user's, but only for what is worth keeping. */
+static void choose_state_file(struct config *config)
 {
-    if (index >= KEY_COUNT)
+    const char *given = getenv("STATE_DIRECTORY");
+    const char *base = getenv("XDG_STATE_HOME");
+
+    if (config->state_file.size > 0)
+        return;
+    if (given && given[0] != '\0')
+        config->state_file = arena_printf(&config->arena, "%.*s/spending.json",
+                                          (int)strcspn(given, ":"), given);
+    else if (!has_budget(config))
+        return;
+    else if (base && base[0] == '/')
+        config->state_file =
+            arena_printf(&config->arena, "%s/llm_router/spending.json", base);
+    else
+        config->state_file = arena_printf(
+            &config->arena, "%s/.local/state/llm_router/spending.json",
+            config_home_directory());
+}
+
+bool config_load(struct config *config, const struct config *previous,
+                 struct error *err)
+{
+    static const struct provider_alias aliases[] = {
+        {SLICE_LITERAL("google"), SLICE_LITERAL("gemini")},
+        {SLICE_LITERAL("x-ai"), SLICE_LITERAL("xai")},
+    };
+
+    config->priv_dir = find_priv_dir(config);
+    config->aliases = aliases;
+    config->alias_count = sizeof(aliases) / sizeof(aliases[0]);
+    if (previous)
+        config_take_secrets(config, previous);
+    if (!set_defaults(config, err) || !load_file(config, err) ||
+        !load_variables(config, err) ||
+        !config_routes_from_environment(config, err) ||
+        !check_ca_file(config, err) ||
+        !config_providers_from_environment(config, err))
         return false;
-    *section = keys[index].section;
-    *name = keys[index].name;
-    *value = keys[index].value;
+    choose_state_file(config);
     return true;
+}
+
+/* A reload. */
+
+static bool same_peers(const struct config *a, const struct config *b)
+{
+    if (a->peer_count != b->peer_count)
+        return false;
+    for (size_t i = 0; i < a->peer_count; i++)
+        if (strcmp(a->peers[i], b->peers[i]) != 0)
+            return false;
+    return true;
+}
+
+const char *config_needs_restart(const struct config *old,
+                                 const struct config *new)
+{
+    if (strcmp(old->node_name, new->node_name) != 0)
+        return "--name";
+    if (!same_peers(old, new))
+        return "--connect";
+    if (old->tls_dist != new->tls_dist)
+        return "--tls-dist";
+    for (size_t i = 0; i < KEY_COUNT; i++)
+        if (keys[i].at_start && !field_equal(&keys[i].field, old, new))
+            return keys[i].at_start;
+    return NULL;
+}
+
+bool config_key(size_t index, struct config_key_view *view)
+{
+    static const struct {
+        const char *section;
+        const char *(*name)(size_t index);
+    } others[] = {
+        {"providers.NAME", config_provider_key_name},
+        {"providers.NAME.keys", config_key_key_name},
+        {"routes", config_route_key_name},
+        {"models", catalogue_key_name},
+    };
+
+    if (index < KEY_COUNT) {
+        *view = (struct config_key_view){
+            keys[index].section, keys[index].field.name, keys[index].value};
+        return true;
+    }
+    index -= KEY_COUNT;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        for (size_t k = 0; others[i].name(k); k++)
+            if (index-- == 0) {
+                *view = (struct config_key_view){others[i].section,
+                                                 others[i].name(k), NULL};
+                return true;
+            }
+    }
+    return false;
 }
 
 void config_init(struct config *config)
@@ -397,31 +371,6 @@ void config_release(struct config *config)
 
 /* Printing. */
 
-static json_t *text_json(struct slice text)
-{
-    return json_stringn(text.data ? text.data : "", text.size);
-}
-
-static json_t *key_json(struct config *config, const struct key *key)
-{
-    const struct config_list *list = field(config, key);
-    json_t *array;
-
-    switch (key->kind) {
-    case KIND_INTEGER:
-        return json_integer(*(int64_t *)field(config, key));
-    case KIND_TEXT:
-        return text_json(*(struct slice *)field(config, key));
-    case KIND_LIST:
-    case KIND_PATTERNS:
-        break;
-    }
-    array = json_array();
-    for (size_t i = 0; i < list->count; i++)
-        json_array_append_new(array, text_json(list->items[i]));
-    return array;
-}
-
 static json_t *section_of(json_t *root, const char *name)
 {
     json_t *section = json_object_get(root, name);
@@ -433,16 +382,36 @@ static json_t *section_of(json_t *root, const char *name)
     return section;
 }
 
-void config_print(const struct config *config)
+static int append(const char *bytes, size_t size, void *out)
+{
+    buf_append(out, bytes, size);
+    return 0;
+}
+
+void config_put(const struct config *config, struct buf *out)
 {
     json_t *root = json_object();
-    struct config copy = *config; /* field() lends what can be written */
 
     json_object_set_new(root, "providers", config_providers_json(config));
-    for (size_t i = 0; i < KEY_COUNT; i++)
-        json_object_set_new(section_of(root, keys[i].section), keys[i].name,
-                            key_json(&copy, &keys[i]));
-    json_dumpf(root, stdout, JSON_INDENT(2));
-    putchar('\n');
+    json_object_set_new(root, "routes", config_routes_json(config));
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        json_t *value = field_json(&keys[i].field, config);
+
+        if (value)
+            json_object_set_new(section_of(root, keys[i].section),
+                                keys[i].field.name, value);
+    }
+    json_dump_callback(root, append, out, JSON_INDENT(2));
+    buf_append_byte(out, '\n');
     json_decref(root);
+}
+
+void config_print(const struct config *config)
+{
+    struct buf out;
+
+    buf_init(&out, PRINTED_MAX);
+    config_put(config, &out);
+    fwrite(out.data, 1, out.size, stdout);
+    buf_release(&out);
 }

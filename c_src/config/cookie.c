@@ -6,7 +6,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "llm_router/config/config.h"
+#include "config/config_internal.h"
 #include "llm_router/config/files.h"
 
 /* As auth.erl: printable ASCII, line ends at the end only, 1 to 255 bytes. */
@@ -68,7 +68,7 @@ static bool make_cookie(struct config *config, const char *path,
     return true;
 }
 
-static const char *home_directory(void)
+const char *config_home_directory(void)
 {
     const char *home = getenv("HOME");
     const struct passwd *user;
@@ -87,22 +87,23 @@ static const char *user_config_path(struct config *config)
         return arena_printf(&config->arena, "%s/erlang/.erlang.cookie", base)
             .data;
     return arena_printf(&config->arena, "%s/.config/erlang/.erlang.cookie",
-                        home_directory())
+                        config_home_directory())
         .data;
 }
 
 bool config_load_cookie(struct config *config, struct error *err)
 {
-    const char *variable = getenv("RELEASE_COOKIE");
+    struct slice variable = config_secret_variable(config, "RELEASE_COOKIE");
     const char *path;
 
     if (config->cookie_file)
         return read_cookie(config, config->cookie_file, err);
-    if (variable && variable[0] != '\0') {
-        config->cookie = arena_copy(&config->arena, slice_of(variable));
+    if (variable.size > 0) {
+        config->cookie = variable;
         return check_cookie(config->cookie, "RELEASE_COOKIE", err);
     }
-    path = arena_printf(&config->arena, "%s/.erlang.cookie", home_directory())
+    path = arena_printf(&config->arena, "%s/.erlang.cookie",
+                        config_home_directory())
                .data;
     if (file_exists(path))
         return read_cookie(config, path, err);

@@ -89,3 +89,30 @@ const struct jv *answer_find_json(struct arena *arena, struct slice text,
     *cut = best && !best->complete;
     return best;
 }
+
+/* "```markdown" up to the last line, when that is a fence too. */
+static struct slice without_fence(struct slice text)
+{
+    static const char FENCE[] = "```";
+    size_t fence = sizeof(FENCE) - 1;
+    const char *line;
+
+    if (!slice_starts_with(text, FENCE) || text.size < 2 * fence ||
+        memcmp(text.data + text.size - fence, FENCE, fence) != 0)
+        return text;
+    text.size -= fence;
+    line = memchr(text.data, '\n', text.size);
+    if (!line)
+        return slice_make(text.data, text.size + fence);
+    text = slice_from(text, (size_t)(line - text.data) + 1);
+    return slice_find(text, SLICE_LITERAL(FENCE)) < 0 ? slice_trim(text)
+                                                      : slice_make(NULL, 0);
+}
+
+struct slice answer_text(struct slice text)
+{
+    struct slice whole = slice_trim(skip_thinking(text));
+    struct slice inside = without_fence(whole);
+
+    return inside.size > 0 ? inside : whole;
+}

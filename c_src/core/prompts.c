@@ -18,11 +18,19 @@ static const struct {
     {"prompts/expand_task.user.txt", "context", true},
     {"prompts/expand_task.user.txt", "count", true},
     {"prompts/expand_task.user.txt", "existing", false},
+    {"prompts/analyze_complexity.user.txt", "tasks", true},
+    {"prompts/analyze_complexity.user.txt", "count", true},
+    {"prompts/research.user.txt", "topic", true},
+    {"prompts/research.user.txt", "context", true},
     {"prompts/repair.txt", "fault", true},
     {"prompts/continuation.txt", "done", true},
     {"prompts/continuation.txt", "count", true},
     {"prompts/continuation.txt", "next", false},
+    {"prompts/merge.txt", "tasks", true},
+    {"prompts/merge.txt", "count", true},
+    {"prompts/merge.txt", "existing", false},
     {"prompts/object.txt", "schema", true},
+    {"prompts/language.txt", "language", true},
 };
 
 enum { PLACEHOLDER_COUNT = sizeof(placeholders) / sizeof(*placeholders) };

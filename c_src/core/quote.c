@@ -64,6 +64,28 @@ static bool has_window_of(const struct windows *windows, struct slice content)
     return false;
 }
 
+static bool quotes(const struct windows *windows, struct slice content)
+{
+    if (content.size > QUOTE_SCAN_MAX)
+        content.size = QUOTE_SCAN_MAX;
+    return has_window_of(windows, content);
+}
+
+static bool quotes_message(const struct windows *windows,
+                           const struct message *message)
+{
+    for (size_t i = 0; i < message->tool_call_count; i++)
+        if (quotes(windows, message->tool_calls[i].arguments))
+            return true;
+    return quotes(windows, message->content);
+}
+
+static bool quotes_tool(const struct windows *windows, const struct tool *tool)
+{
+    return quotes(windows, tool->description) ||
+           quotes(windows, tool->parameters);
+}
+
 bool quotes_chat(struct slice text, const struct chat *chat)
 {
     struct windows windows;
@@ -73,13 +95,14 @@ bool quotes_chat(struct slice text, const struct chat *chat)
     if (text.size < QUOTE_MIN)
         return false;
     windows_init(&windows, text);
-    for (size_t i = 0; i < chat->message_count; i++) {
-        struct slice content = chat->messages[i].content;
-
-        if (content.size > QUOTE_SCAN_MAX)
-            content.size = QUOTE_SCAN_MAX;
-        if (has_window_of(&windows, content))
+    for (size_t i = 0; i < chat->message_count; i++)
+        if (quotes_message(&windows, &chat->messages[i]))
             return true;
-    }
+    for (size_t i = 0; i < chat->tool_count; i++)
+        if (quotes_tool(&windows, &chat->tools[i]))
+            return true;
+    for (size_t i = 0; i < chat->input_count; i++)
+        if (quotes(&windows, chat->inputs[i]))
+            return true;
     return false;
 }

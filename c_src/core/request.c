@@ -21,6 +21,23 @@ static const char *const roles[] = {
     [ROLE_SYSTEM] = "system",
     [ROLE_USER] = "user",
     [ROLE_ASSISTANT] = "assistant",
+    [ROLE_TOOL] = "tool",
+};
+
+static const char *const efforts[] = {
+    [EFFORT_UNSET] = "unset",     [EFFORT_NONE] = "none",
+    [EFFORT_MINIMAL] = "minimal", [EFFORT_LOW] = "low",
+    [EFFORT_MEDIUM] = "medium",   [EFFORT_HIGH] = "high",
+    [EFFORT_XHIGH] = "xhigh",     [EFFORT_MAX] = "max",
+};
+
+static const struct {
+    const char *name;
+    unsigned bit;
+} capabilities[] = {
+#define X(capability, bit, name) {name, bit},
+    CAPABILITIES(X)
+#undef X
 };
 
 const char *operation_atom(enum operation operation)
@@ -57,4 +74,31 @@ bool complexity_parse(struct slice text, enum complexity *complexity)
 const char *role_name(enum role role)
 {
     return roles[role];
+}
+
+const char *effort_name(enum effort effort)
+{
+    return efforts[effort];
+}
+
+bool effort_parse(struct slice text, enum effort *effort)
+{
+    for (int i = EFFORT_NONE; i <= EFFORT_MAX; i++) {
+        if (!slice_is(text, efforts[i]))
+            continue;
+        *effort = (enum effort)i;
+        return true;
+    }
+    return false;
+}
+
+bool capability_parse(struct slice text, unsigned *bit)
+{
+    for (size_t i = 0; i < sizeof(capabilities) / sizeof(*capabilities); i++) {
+        if (!slice_is(text, capabilities[i].name))
+            continue;
+        *bit = capabilities[i].bit;
+        return true;
+    }
+    return false;
 }

@@ -3,11 +3,16 @@
 /* What is taken off at most, so that callers do not come back together. */
 static const double JITTER = 0.25;
 
-static int64_t backoff_ms(const struct retry_policy *policy, int retries,
+enum { OVERLOAD_FACTOR = 4 };
+
+static int64_t backoff_ms(const struct retry_policy *policy,
+                          const struct failure *failure, int retries,
                           double chance)
 {
     int64_t delay = policy->base_delay_ms;
 
+    if (failure->overloaded)
+        delay *= OVERLOAD_FACTOR;
     while (retries-- > 0 && delay < policy->max_delay_ms)
         delay *= 2;
     if (delay > policy->max_delay_ms)
@@ -28,7 +33,7 @@ int64_t retry_delay(const struct retry_policy *policy,
     if (delay > policy->max_retry_after_ms)
         return -1;
     if (delay < 0)
-        delay = backoff_ms(policy, retries, chance);
+        delay = backoff_ms(policy, failure, retries, chance);
     return delay < left_ms ? delay : -1;
 }
 

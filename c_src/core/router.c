@@ -1,5 +1,10 @@
 #include "llm_router/core/router.h"
 
+#include <math.h>
+#include <stdio.h>
+
+#include "router_internal.h"
+
 enum { MODEL_ID_MAX = 128 };
 
 static const struct {
@@ -45,22 +50,13 @@ static bool is_id_byte(char c)
 
 bool model_id_is_valid(struct slice id)
 {
-    if (id.size == 0 || id.size > MODEL_ID_MAX)
+    if (id.size == 0 || id.size > MODEL_ID_MAX ||
+        slice_find(id, SLICE_LITERAL("..")) >= 0)
         return false;
     for (size_t i = 0; i < id.size; i++)
         if (!is_id_byte(id.data[i]))
             return false;
     return true;
-}
-
-const struct model *catalogue_find(const struct catalogue *catalogue,
-                                   struct slice provider, struct slice id)
-{
-    for (size_t i = 0; i < catalogue->count; i++)
-        if (slice_equal(catalogue->models[i].id, id) &&
-            slice_equal(catalogue->models[i].provider, provider))
-            return &catalogue->models[i];
-    return NULL;
 }
 
 static bool is_configured(const struct routing *routing, struct slice provider)
@@ -71,23 +67,21 @@ static bool is_configured(const struct routing *routing, struct slice provider)
     return false;
 }
 
-/* The row of a model whose provider nobody named; one that can be called
- * comes first. */
-static const struct model *find_anywhere(const struct routing *routing,
-                                         struct slice id)
+static bool is_usable(const void *context, struct slice provider)
 {
-    const struct model *known = NULL;
+    return is_configured(context, provider);
+}
 
-    for (size_t i = 0; i < routing->catalogue->count; i++) {
-        const struct model *model = &routing->catalogue->models[i];
-
-        if (!slice_equal(model->id, id))
-            continue;
-        if (is_configured(routing, model->provider))
-            return model;
-        known = model;
-    }
-    return known;
+/* "google" -> "gemini", unless a provider of that name is configured. */
+static struct slice resolve_alias(const struct routing *routing,
+                                  struct slice name)
+{
+    if (is_configured(routing, name))
+        return name;
+    for (size_t i = 0; i < routing->alias_count; i++)
+        if (slice_equal(routing->aliases[i].alias, name))
+            return routing->aliases[i].provider;
+    return name;
 }
 
 /* "openai/gpt-5" -> "openai"; empty when there is no slash. */
@@ -98,6 +92,11 @@ static struct slice prefix_of(struct slice name)
     return slice_make(name.data, slash > 0 ? (size_t)slash : 0);
 }
 
+static struct slice behind(struct slice name, struct slice prefix)
+{
+    return slice_make(name.data + prefix.size + 1, name.size - prefix.size - 1);
+}
+
 /* Which provider serves a model of this name? Not every slash follows a
  * provider: the ids of OpenRouter and of Hugging Face have one of their own,
  * so with the provider named the id is taken as it is. */
@@ -105,80 +104,230 @@ static bool locate(const struct routing *routing, struct slice name,
                    struct slice provider, struct candidate *candidate)
 {
     struct slice prefix = prefix_of(name);
+    struct slice named = resolve_alias(routing, prefix);
+    const struct model *entry;
 
-    if (provider.size == 0 && is_configured(routing, prefix)) {
-        provider = prefix;
-        name = slice_make(name.data + prefix.size + 1,
-                          name.size - prefix.size - 1);
+    if (provider.size == 0 && is_configured(routing, named)) {
+        provider = named;
+        name = behind(name, prefix);
     }
+    entry = provider.size > 0
+                ? catalogue_find(routing->catalogue, provider, name)
+                : catalogue_find_anywhere(routing->catalogue, name, is_usable,
+                                          routing);
+    if (provider.size == 0 && entry)
+        provider = entry->provider;
+    else if (provider.size == 0 && routing->provider_count == 1)
+        provider = routing->providers[0];
     *candidate = (struct candidate){
         .provider = provider,
-        .model = name,
-        .entry = provider.size > 0
-                     ? catalogue_find(routing->catalogue, provider, name)
-                     : find_anywhere(routing, name),
+        .model = entry ? entry->id : name,
+        .entry = entry,
     };
-    if (provider.size == 0 && candidate->entry)
-        candidate->provider = candidate->entry->provider;
-    else if (provider.size == 0 && routing->provider_count == 1)
-        candidate->provider = routing->providers[0];
-    return name.size > 0 && is_configured(routing, candidate->provider);
+    return name.size > 0 && is_configured(routing, provider);
 }
 
-static bool plan_has(const struct plan *plan, const struct candidate *candidate)
+/* Routes name models of many vendors and are one file for many installations:
+ * "anthropic/claude" in a route is not a model of the one provider that
+ * happens to be configured, though as a caller's explicit wish it may be. */
+static bool is_of_another(const struct routing *routing,
+                          const struct candidate *candidate, struct slice name)
 {
-    for (size_t i = 0; i < plan->count; i++)
-        if (slice_equal(plan->candidates[i].model, candidate->model) &&
-            slice_equal(plan->candidates[i].provider, candidate->provider))
+    struct slice prefix = prefix_of(name);
+
+    return !candidate->entry && prefix.size > 0 &&
+           !is_configured(routing, resolve_alias(routing, prefix));
+}
+
+static bool field_has(const struct field *field,
+                      const struct candidate *candidate)
+{
+    for (size_t i = 0; i < field->count; i++) {
+        const struct candidate *other = &field->contenders[i].candidate;
+
+        if (slice_equal(other->model, candidate->model) &&
+            slice_equal(other->provider, candidate->provider))
             return true;
+    }
     return false;
 }
 
-static const struct route *find_route(const struct routing *routing,
-                                      enum complexity complexity)
+static unsigned needed_capabilities(const struct plan_need *need)
 {
-    for (size_t i = 0; i < routing->route_count; i++)
-        if (routing->routes[i].complexity == complexity)
-            return &routing->routes[i];
-    return NULL;
+    unsigned needed = need->options->capabilities;
+
+    if (need->options->tool_count > 0)
+        needed |= CAPABILITY_TOOLS;
+    if (need->operation == OP_EMBED)
+        needed |= CAPABILITY_EMBEDDING;
+    return needed;
 }
 
-static bool plan_route(const struct routing *routing, struct slice provider,
-                       struct plan *plan, struct error *err)
+/* A model that is in no catalogue was put into the route by somebody who knows
+ * it: it is taken to do what most models of its kind do. */
+static bool is_able(const struct model *entry, unsigned needed)
 {
-    const struct route *route = find_route(routing, plan->complexity);
-    struct candidate candidate;
+    unsigned able = entry ? entry->capabilities
+                          : (unsigned)CAPABILITY_TOOLS | CAPABILITY_SCHEMA |
+                                CAPABILITY_EMBEDDING;
 
-    for (size_t i = 0; route && i < route->count; i++) {
-        if (plan->count == PLAN_CANDIDATES_MAX)
-            break;
-        if (!locate(routing, route->candidates[i], slice_of(NULL),
-                    &candidate) ||
-            (provider.size > 0 && !slice_equal(candidate.provider, provider)) ||
-            plan_has(plan, &candidate))
-            continue;
-        plan->candidates[plan->count++] = candidate;
-    }
-    if (plan->count > 0)
+    return (needed & ~able) == 0;
+}
+
+/* The texts of embed are a question each; only their sum is known. */
+static bool is_large_enough(const struct model *entry,
+                            const struct plan_need *need)
+{
+    if (!entry || entry->context_tokens <= 0 || need->input_tokens <= 0 ||
+        need->operation == OP_EMBED)
         return true;
+    return need->input_tokens <=
+           entry->context_tokens - need->options->max_tokens;
+}
+
+static void collect(const struct routing *routing, const struct plan_need *need,
+                    const struct route *route, struct slice provider,
+                    struct field *field)
+{
+    unsigned needed = needed_capabilities(need);
+
+    for (size_t i = 0; i < route->count && field->count < ROUTE_MAX; i++) {
+        struct slice name = route->candidates[i].model;
+        struct candidate candidate;
+
+        if (!locate(routing, name, slice_of(NULL), &candidate) ||
+            is_of_another(routing, &candidate, name)) {
+            field->absent++;
+            continue;
+        }
+        if ((provider.size > 0 && !slice_equal(candidate.provider, provider)) ||
+            field_has(field, &candidate))
+            continue;
+        if (!is_able(candidate.entry, needed)) {
+            field->unable++;
+            continue;
+        }
+        field->contenders[field->count++] = (struct contender){
+            .candidate = candidate,
+            .weight = fmax(route->candidates[i].weight, 0),
+            .fits = is_large_enough(candidate.entry, need),
+            .healthy = true,
+        };
+    }
+}
+
+/* Those that are too small go when a larger one is there; when none is, the
+ * provider has the last word. */
+static void drop_small(struct field *field)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < field->count; i++) {
+        if (!field->contenders[i].fits)
+            continue;
+        field->contenders[kept++] = field->contenders[i];
+    }
+    if (kept == 0 || kept == field->count)
+        return;
+    field->unable += (unsigned)(field->count - kept);
+    field->count = kept;
+}
+
+/* -1: the route is not for this call. */
+static int specialty(const struct route *route, const struct decision *decision)
+{
+    bool of_type = route->task_type.size > 0;
+    bool of_complexity = route->complexity != COMPLEXITY_UNSET;
+
+    if ((of_type && !slice_equal(route->task_type, decision->task_type)) ||
+        (of_complexity && route->complexity != decision->complexity))
+        return -1;
+    return 2 * of_type + of_complexity;
+}
+
+static const struct route *find_route(const struct routing *routing,
+                                      enum operation operation,
+                                      const struct decision *decision)
+{
+    const struct route *best = NULL;
+
+    if (operation == OP_EMBED)
+        return routing->embed;
+    for (size_t i = 0; i < routing->route_count; i++) {
+        const struct route *route = &routing->routes[i];
+
+        if (specialty(route, decision) >
+            (best ? specialty(best, decision) : -1))
+            best = route;
+    }
+    return best;
+}
+
+static void put_capabilities(unsigned bits, char *out, size_t size)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+#define X(capability, bit, name)                                     \
+    if ((bits & (bit)) && used < size)                               \
+        used += (size_t)snprintf(out + used, size - used, "%s" name, \
+                                 used > 0 ? ", " : "");
+    CAPABILITIES(X)
+#undef X
+}
+
+static bool refuse(const struct field *field, const struct plan_need *need,
+                   const struct plan *plan, struct slice provider,
+                   struct error *err)
+{
+    const char *kind = need->operation == OP_EMBED
+                           ? "embed"
+                           : complexity_atom(plan->decision.complexity);
+    char lacking[64];
+
+    put_capabilities(needed_capabilities(need), lacking, sizeof(lacking));
     return error_set(err, ERR_NO_ROUTE,
-                     "no model for %s calls at a configured provider%s%.*s",
-                     complexity_atom(plan->complexity),
+                     "no model for %s calls%s%s at a configured provider%s%.*s",
+                     kind, field->unable > 0 ? " can do " : "",
+                     field->unable > 0 ? lacking : "",
                      provider.size > 0 ? " named " : "", SLICE_ARG(provider));
 }
 
+static bool plan_route(const struct routing *routing,
+                       const struct plan_need *need, struct slice provider,
+                       struct plan *plan, struct error *err)
+{
+    const struct route *route =
+        find_route(routing, need->operation, &plan->decision);
+    struct field field;
+
+    field.count = 0;
+    field.absent = field.unable = 0;
+    if (route)
+        collect(routing, need, route, provider, &field);
+    if (field.count == 0)
+        return refuse(&field, need, plan, provider, err);
+    drop_small(&field);
+    field_order(&field, route->strategy, need);
+    for (; plan->count < field.count && plan->count < PLAN_CANDIDATES_MAX;
+         plan->count++)
+        plan->candidates[plan->count] = field.contenders[plan->count].candidate;
+    plan->decision.strategy = route->strategy;
+    plan->decision.skipped = field.absent + field.unable;
+    return true;
+}
+
 static bool plan_model(const struct routing *routing,
-                       const struct options *options, struct plan *plan,
-                       struct error *err)
+                       const struct options *options, struct slice provider,
+                       struct plan *plan, struct error *err)
 {
     if (!model_id_is_valid(options->model))
         return error_at(err, ERR_INVALID_REQUEST, "opts.model",
                         "a model id is 1 to %d of the characters "
-                        "A-Z a-z 0-9 . _ : / @ -",
+                        "A-Z a-z 0-9 . _ : / @ -, without \"..\"",
                         MODEL_ID_MAX);
     plan->count = 1;
-    if (locate(routing, options->model, options->provider,
-               &plan->candidates[0]))
+    if (locate(routing, options->model, provider, &plan->candidates[0]))
         return true;
     return error_set(err, ERR_NO_ROUTE,
                      "no configured provider is known to serve %.*s: write "
@@ -186,20 +335,80 @@ static bool plan_model(const struct routing *routing,
                      SLICE_ARG(options->model));
 }
 
-bool router_plan(const struct routing *routing, enum operation operation,
-                 const struct options *options, struct plan *plan,
-                 struct error *err)
+/* A request without a task type is of the type of its operation. */
+static struct decision decide(const struct plan_need *need)
 {
-    *plan = (struct plan){.complexity = options->complexity};
-    if (plan->complexity == COMPLEXITY_UNSET)
-        plan->complexity = complexity_for(operation, options->task_type);
+    const struct options *options = need->options;
+    struct decision decision = {
+        .complexity = options->complexity,
+        .task_type = options->task_type,
+        .reason = options->model.size > 0      ? "model"
+                  : options->provider.size > 0 ? "provider"
+                                               : "route",
+    };
+
+    if (decision.complexity == COMPLEXITY_UNSET)
+        decision.complexity =
+            complexity_for(need->operation, options->task_type);
+    if (decision.task_type.size == 0)
+        decision.task_type = slice_of(operation_atom(need->operation));
+    return decision;
+}
+
+bool router_plan(const struct routing *routing, const struct plan_need *need,
+                 struct plan *plan, struct error *err)
+{
+    const struct options *options = need->options;
+    struct slice provider = resolve_alias(routing, options->provider);
+
+    plan->count = 0;
+    plan->decision = decide(need);
     if (routing->provider_count == 0)
         return error_set(err, ERR_NO_ROUTE, "no provider is configured");
-    if (options->provider.size > 0 &&
-        !is_configured(routing, options->provider))
+    if (provider.size > 0 && !is_configured(routing, provider))
         return error_set(err, ERR_NO_ROUTE, "provider %.*s is not configured",
-                         SLICE_ARG(options->provider));
+                         SLICE_ARG(provider));
     if (options->model.size > 0)
-        return plan_model(routing, options, plan, err);
-    return plan_route(routing, options->provider, plan, err);
+        return plan_model(routing, options, provider, plan, err);
+    return plan_route(routing, need, provider, plan, err);
+}
+
+/* While a fallback remains, silence may last an even share of what is left, but
+ * a quarter at least: a thinner slice would cut models that are only slow, for
+ * the sake of candidates that are hardly ever reached. An answer that comes may
+ * take three quarters. */
+struct deadline_share router_share(uint64_t left_ms, size_t candidates_left)
+{
+    size_t parts = candidates_left < 4 ? candidates_left : 4;
+
+    if (candidates_left <= 1)
+        return (struct deadline_share){left_ms, left_ms};
+    return (struct deadline_share){
+        .silence_ms = left_ms / parts,
+        .total_ms = left_ms - left_ms / 4,
+    };
+}
+
+/* Eight bytes at a time: prompts may be megabytes. A character that is not
+ * ASCII has one byte that begins with the bits 11. */
+int64_t estimate_tokens(struct slice text)
+{
+    static const uint64_t HIGH_BITS = 0x8080808080808080u;
+    size_t ascii = text.size, others = 0, i = 0;
+
+    for (; text.size - i >= sizeof(uint64_t); i += sizeof(uint64_t)) {
+        uint64_t bytes, high;
+
+        memcpy(&bytes, text.data + i, sizeof(bytes));
+        high = bytes & HIGH_BITS;
+        if (high == 0)
+            continue;
+        ascii -= (size_t)__builtin_popcountll(high);
+        others += (size_t)__builtin_popcountll(high & (bytes << 1));
+    }
+    for (; i < text.size; i++) {
+        ascii -= (text.data[i] & 0x80) != 0;
+        others += (text.data[i] & 0xC0) == 0xC0;
+    }
+    return (int64_t)((ascii + 3) / 4 + others);
 }

@@ -46,6 +46,10 @@ static const struct keyword keywords[] = {
     {"$schema", KEYWORD_ANY, false},
     {"$id", KEYWORD_ANY, false},
     {"$comment", KEYWORD_ANY, false},
+    {"deprecated", KEYWORD_ANY, false},
+    {"readOnly", KEYWORD_ANY, false},
+    {"writeOnly", KEYWORD_ANY, false},
+    {"propertyOrdering", KEYWORD_ANY, false},
 };
 
 struct check {
@@ -158,10 +162,10 @@ static bool refuse(struct check *check, const char *what)
     return error_set(check->err, ERR_INVALID_REQUEST, "%s", what);
 }
 
-static bool check_schema(struct check *check, const struct jv *schema,
+static bool check_schema(struct check *check, struct jv *schema,
                          unsigned depth);
 
-static bool check_map(struct check *check, const struct jv *map, unsigned depth)
+static bool check_map(struct check *check, struct jv *map, unsigned depth)
 {
     if (map->type != JV_OBJECT)
         return refuse(check, "must be an object of schemas");
@@ -171,8 +175,7 @@ static bool check_map(struct check *check, const struct jv *map, unsigned depth)
     return true;
 }
 
-static bool check_list(struct check *check, const struct jv *list,
-                       unsigned depth)
+static bool check_list(struct check *check, struct jv *list, unsigned depth)
 {
     if (list->type != JV_ARRAY || list->as.array.count == 0)
         return refuse(check, "must be a non-empty array of schemas");
@@ -182,12 +185,24 @@ static bool check_list(struct check *check, const struct jv *list,
     return true;
 }
 
-static bool check_types(struct check *check, const struct jv *type)
+static void name_null(struct jv *type)
 {
-    bool ok = type->type == JV_STRING
-                  ? schema_type_exists(type->as.string)
-                  : type->type == JV_ARRAY && type->as.array.count > 0;
+    if (type->type == JV_NULL)
+        *type = (struct jv){.type = JV_STRING,
+                            .complete = true,
+                            .as.string = SLICE_LITERAL("null")};
+}
 
+static bool check_types(struct check *check, struct jv *type)
+{
+    bool ok;
+
+    name_null(type);
+    for (size_t i = 0; type->type == JV_ARRAY && i < type->as.array.count; i++)
+        name_null(&type->as.array.items[i]);
+    ok = type->type == JV_STRING
+             ? schema_type_exists(type->as.string)
+             : type->type == JV_ARRAY && type->as.array.count > 0;
     for (size_t i = 0; ok && i < jv_count(type); i++)
         ok = schema_type_exists(jv_string(jv_at(type, i)));
     return ok || refuse(check, "must be null, boolean, integer, number, "
@@ -240,7 +255,7 @@ static bool check_reference(struct check *check, const struct jv *reference)
 }
 
 static bool check_keyword(struct check *check, const struct keyword *keyword,
-                          const struct jv *value, unsigned depth)
+                          struct jv *value, unsigned depth)
 {
     switch (keyword->kind) {
     case KEYWORD_ANY:
@@ -275,8 +290,7 @@ static bool check_keyword(struct check *check, const struct keyword *keyword,
     return false;
 }
 
-static bool check_schema(struct check *check, const struct jv *schema,
-                         unsigned depth)
+static bool check_schema(struct check *check, struct jv *schema, unsigned depth)
 {
     if (schema->type == JV_BOOLEAN)
         return true;
@@ -288,7 +302,7 @@ static bool check_schema(struct check *check, const struct jv *schema,
         return refuse(check, "the schema is too large");
     check->left -= schema->as.object.count + 1;
     for (size_t i = 0; i < schema->as.object.count; i++) {
-        const struct jv_member *member = &schema->as.object.members[i];
+        struct jv_member *member = &schema->as.object.members[i];
         const struct keyword *keyword = schema_keyword(member->key);
 
         if (keyword ? check_keyword(check, keyword, &member->value, depth + 1)
@@ -299,7 +313,7 @@ static bool check_schema(struct check *check, const struct jv *schema,
     return true;
 }
 
-bool schema_check(const struct jv *schema, struct error *err)
+bool schema_check(struct jv *schema, struct error *err)
 {
     struct check check = {
         .root = schema, .err = err, .fuel = FUEL, .left = KEYWORDS_MAX};

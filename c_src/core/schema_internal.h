@@ -44,4 +44,12 @@ bool schema_at(struct error *err, size_t index);
 bool schema_has_type(const struct jv *value, struct slice type);
 bool schema_type_exists(struct slice type);
 
+/* Steps of one validation: some 50 ms. */
+enum { SCHEMA_FUEL = 20000000 };
+
+/* Does a value satisfy a schema that stands in `root`? `*fuel` is what may be
+ * spent on it, and what is left. */
+bool schema_takes(const struct jv *root, const struct jv *schema,
+                  const struct jv *value, size_t *fuel);
+
 #endif

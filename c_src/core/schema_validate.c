@@ -8,7 +8,6 @@
 
 enum {
     DEPTH_MAX = 256, /* of values, and of schemas applied to one of them */
-    FUEL = 20000000, /* names compared: some 50 ms */
     APPLY_COST = 20, /* of a schema, for each of its keywords */
 };
 
@@ -409,10 +408,21 @@ static bool apply(struct validation *v, const struct jv *schema,
            check_reference(v, jv_find(schema, "$ref"), value, depth);
 }
 
+bool schema_takes(const struct jv *root, const struct jv *schema,
+                  const struct jv *value, size_t *fuel)
+{
+    struct error ignored;
+    struct validation v = {.root = root, .err = &ignored, .fuel = *fuel};
+    bool ok = apply(&v, schema, value, 0);
+
+    *fuel = v.exhausted ? 0 : v.fuel;
+    return ok;
+}
+
 bool schema_validate(const struct jv *schema, const struct jv *value,
                      struct error *err)
 {
-    struct validation v = {.root = schema, .err = err, .fuel = FUEL};
+    struct validation v = {.root = schema, .err = err, .fuel = SCHEMA_FUEL};
 
     if (!apply(&v, schema, value, 0))
         return false;

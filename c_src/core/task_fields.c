@@ -24,6 +24,7 @@ static const struct {
     {{"description"}, offsetof(struct task, description)},
     {{"details"}, offsetof(struct task, details)},
     {{"test_strategy", "testStrategy"}, offsetof(struct task, test_strategy)},
+    {{"source"}, offsetof(struct task, source)},
 };
 
 static const struct {

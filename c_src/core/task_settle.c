@@ -287,6 +287,52 @@ static void warn_of_numbering(struct settling *s)
     }
 }
 
+/* The needs of one task by the ids that tasks get. */
+static void number_needs(const struct settling *s, size_t place,
+                         struct raw_task *task)
+{
+    struct slice *needs =
+        arena_array(s->arena, task->need_count, sizeof(*needs));
+    size_t count = 0;
+
+    for (size_t i = 0; i < task->need_count; i++) {
+        size_t target = resolve(s, task->needs[i], place);
+
+        if (target == NOWHERE)
+            REPAIRED(s, place, "dependency %.*s dropped, there is no such task",
+                     SLICE_ARG(warning_quote(task->needs[i])));
+        else
+            needs[count++] = target >= s->list->count
+                                 ? task->needs[i]
+                                 : arena_printf(s->arena, "%" PRId64,
+                                                s->next_id + (int64_t)target);
+    }
+    task->needs = needs;
+    task->need_count = count;
+}
+
+void tasks_number(struct arena *arena, struct raw_task_list *list, size_t from,
+                  const struct task_numbering *numbering)
+{
+    struct settling s = {
+        .arena = arena,
+        .list = list,
+        .next_id = numbering->next_id,
+        .warnings = &list->warnings,
+    };
+
+    index_tasks(&s);
+    index_existing(&s, numbering);
+    warn_of_numbering(&s);
+    for (size_t i = from; i < list->count; i++)
+        number_needs(&s, i, &list->tasks[i]);
+    for (size_t i = from; i < list->count; i++) {
+        list->tasks[i].id =
+            arena_printf(arena, "%" PRId64, s.next_id + (int64_t)i);
+        list->tasks[i].id_is_number = true;
+    }
+}
+
 /* `ids` holds the final id of each place. */
 static void take_dependencies(const struct settling *s,
                               const struct graph *graph, size_t place,

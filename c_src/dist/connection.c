@@ -22,6 +22,7 @@ enum {
     MESSAGES_ROOM = 4,       /* largest messages put together at once, */
     MESSAGES_SHARE = 2,      /* and of one connection */
     STALL_GRACE_MS = 1000,
+    BACKLOG_LOW_PART = 4, /* of the high mark */
 };
 
 void connection_group_init(struct connection_group *group)
@@ -55,10 +56,21 @@ uint64_t connection_flags(const struct connection *connection)
     return HANDSHAKE_FLAGS & connection->handshake.peer_flags;
 }
 
+/* Of what left the outbox. */
+static size_t being_written(const struct connection *connection)
+{
+    return connection->out.size + connection->writing.size -
+           connection->written;
+}
+
+size_t connection_backlog(const struct connection *connection)
+{
+    return outbox_size(&connection->outbox) + being_written(connection);
+}
+
 bool connection_drained(const struct connection *connection)
 {
-    return outbox_size(&connection->outbox) == 0 && connection->out.size == 0 &&
-           connection->writing.size == 0;
+    return connection_backlog(connection) == 0;
 }
 
 bool connection_group_expects(const struct connection_group *group,
@@ -181,6 +193,17 @@ static void flush_later(struct connection *connection)
                    connection);
 }
 
+static void tell_drained(struct connection *connection)
+{
+    struct connection_group *group = connection->group;
+
+    if (!connection->over || connection_backlog(connection) >
+                                 group->backlog_high_bytes / BACKLOG_LOW_PART)
+        return;
+    connection->over = false;
+    group->events->drained(group->context, connection);
+}
+
 static void on_written(uv_write_t *write, int status)
 {
     struct connection *connection = write->data;
@@ -198,6 +221,7 @@ static void on_written(uv_write_t *write, int status)
     connection->written = 0;
     if (!connection_drained(connection))
         flush_later(connection);
+    tell_drained(connection);
 }
 
 /* Hands `out` but for what is written of it to libuv; `out` begins anew. */
@@ -240,12 +264,12 @@ static void flush(void *context)
     }
     if (connection->out.size > 0)
         write_rest(connection, (size_t)size);
+    tell_drained(connection);
 }
 
 static size_t max_waiting(const struct connection *connection)
 {
-    size_t held =
-        connection->out.size + connection->writing.size - connection->written;
+    size_t held = being_written(connection);
     size_t max = connection->group->max_queue_bytes;
 
     return held < max ? max - held : 0;
@@ -273,6 +297,8 @@ bool connection_send_end(struct connection *connection, uint64_t receiver)
         connection_close(connection, "reads too slowly: the queue is full");
         return false;
     }
+    if (connection_backlog(connection) > connection->group->backlog_high_bytes)
+        connection->over = true;
     flush_later(connection);
     return true;
 }

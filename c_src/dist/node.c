@@ -145,6 +145,15 @@ static void log_refused(struct node *node, const struct connection *connection)
              connection->reason);
 }
 
+static void on_drained(void *context, struct connection *connection)
+{
+    const struct node *node = context;
+    const struct peer *peer = connection->owner;
+
+    if (peer && peer->state == PEER_UP && node->events->peer_drained)
+        node->events->peer_drained(node->context, peer->id);
+}
+
 static void on_closed(void *context, struct connection *connection)
 {
     struct node *node = context;
@@ -178,6 +187,7 @@ static const struct connection_events connection_events = {
     .up = on_up,
     .frame = on_frame,
     .refused = on_refused,
+    .drained = on_drained,
     .closed = on_closed,
 };
 
@@ -267,6 +277,9 @@ static void set_up_io(struct node *node)
         .seed = node_random(),
         .max_frame_bytes = options->max_frame_bytes,
         .max_queue_bytes = options->max_send_queue_bytes,
+        .backlog_high_bytes = options->backlog_high_bytes > 0
+                                  ? options->backlog_high_bytes
+                                  : SIZE_MAX,
         .max_handshakes = options->max_handshakes,
         .handshake_timeout_ms = options->handshake_timeout_ms,
         .tick_time_ms = options->tick_time_ms,
@@ -472,6 +485,25 @@ void node_free(struct node *node)
 struct slice node_service_pid(const struct node *node)
 {
     return buf_slice(&node->service_pid);
+}
+
+uint64_t node_connection_of(const struct node *node, struct slice pid)
+{
+    const struct peer *peer = node_peer_of(node, pid);
+
+    return peer ? peer->id : 0;
+}
+
+size_t node_backlog(const struct node *node, uint64_t connection)
+{
+    const struct peer *peer = map_find(&node->connected, MAP_KEY(connection));
+
+    return peer ? connection_backlog(peer->connection) : 0;
+}
+
+void node_put_reference(struct node *node, struct buf *out)
+{
+    reference_put(out, &node->self, ++node->last_number);
 }
 
 struct node_stats node_stats(const struct node *node)

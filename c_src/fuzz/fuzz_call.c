@@ -8,6 +8,7 @@
 #include "llm_router/api/json_term.h"
 #include "llm_router/api/reply.h"
 #include "llm_router/base/utf8.h"
+#include "llm_router/core/fingerprint.h"
 #include "llm_router/term/writer.h"
 #include "tests/external.h"
 
@@ -61,6 +62,52 @@ static void require_name(struct slice name)
         REQUIRE(name.data[i] >= ' ' && name.data[i] <= '~');
 }
 
+static bool is_in(double value, double least, double most)
+{
+    return isnan(value) || (value >= least && value <= most);
+}
+
+/* Text that goes to providers as JSON as it is. */
+static void require_object(struct slice json)
+{
+    struct arena arena;
+    struct error err;
+    struct jv *value;
+
+    arena_init(&arena, 0);
+    REQUIRE(utf8_is_valid(json));
+    REQUIRE(jv_parse(&arena, json, JV_STRICT, &JV_DEFAULT_LIMITS, NULL, &value,
+                     &err));
+    REQUIRE(value->type == JV_OBJECT);
+    arena_release(&arena);
+}
+
+static void require_tool_name(struct slice name)
+{
+    require_name(name);
+    REQUIRE(name.size >= 1 && name.size <= 64);
+}
+
+static void require_tools(const struct options *options)
+{
+    bool named = options->tool_choice == TOOL_CHOICE_NAMED;
+
+    REQUIRE(options->tool_count <= REQUEST_TOOLS_MAX);
+    for (size_t i = 0; i < options->tool_count; i++) {
+        const struct tool *tool = &options->tools[i];
+
+        require_tool_name(tool->name);
+        REQUIRE(utf8_is_valid(tool->description));
+        if (tool->parameters.size > 0)
+            require_object(tool->parameters);
+        if (named && slice_equal(tool->name, options->tool_name))
+            named = false;
+    }
+    REQUIRE(!named);
+    REQUIRE(options->tool_choice != TOOL_CHOICE_REQUIRED ||
+            options->tool_count > 0);
+}
+
 static void require_options(const struct options *options)
 {
     require_name(options->model);
@@ -70,11 +117,124 @@ static void require_options(const struct options *options)
     REQUIRE(options->timeout_ms >= 0);
     REQUIRE(options->timeout_ms <= REQUEST_TIMEOUT_MAX_MS);
     REQUIRE(options->max_tokens >= 0);
-    REQUIRE(isnan(options->temperature) ||
-            (options->temperature >= 0 && options->temperature <= 2));
+    REQUIRE(is_in(options->temperature, 0, 2));
+    REQUIRE(is_in(options->top_p, 0, 1));
     REQUIRE(options->next_id >= 1);
     for (size_t i = 0; i < options->existing_count; i++)
         REQUIRE(options->existing[i] >= 1);
+    REQUIRE(options->stop_count <= REQUEST_STOPS_MAX);
+    for (size_t i = 0; i < options->stop_count; i++)
+        REQUIRE(options->stops[i].size > 0 && utf8_is_valid(options->stops[i]));
+    REQUIRE(options->language.size <= REQUEST_ID_MAX);
+    REQUIRE(utf8_is_valid(options->language));
+    require_tools(options);
+    if (options->metadata.size > 0)
+        require_raw(options->metadata);
+    if (options->to.size > 0)
+        require_raw(options->to);
+}
+
+static void require_messages(const struct request *request)
+{
+    for (size_t i = 0; i < request->message_count; i++) {
+        const struct message *message = &request->messages[i];
+
+        REQUIRE(message->role <= ROLE_TOOL);
+        REQUIRE((message->role == ROLE_TOOL) ==
+                (message->tool_call_id.size > 0));
+        REQUIRE(message->tool_call_count == 0 ||
+                message->role == ROLE_ASSISTANT);
+        REQUIRE(utf8_is_valid(message->content));
+        if (message->role != ROLE_TOOL && message->tool_call_count == 0)
+            require_full_text(message->content);
+        for (size_t j = 0; j < message->tool_call_count; j++) {
+            REQUIRE(message->tool_calls[j].id.size > 0);
+            require_name(message->tool_calls[j].id);
+            require_tool_name(message->tool_calls[j].name);
+            require_object(message->tool_calls[j].arguments);
+        }
+    }
+}
+
+static void require_given(const struct request *request)
+{
+    REQUIRE(request->given_count > 0);
+    REQUIRE(request->given_count <= CALL_GIVEN_MAX);
+    for (size_t i = 0; i < request->given_count; i++) {
+        require_full_text(request->given[i].title);
+        REQUIRE(!memchr(request->given[i].title.data, '\n',
+                        request->given[i].title.size));
+        require_object(request->given[i].json);
+        if (request->given[i].id.size > 0)
+            require_raw(request->given[i].id);
+    }
+}
+
+static void require_texts(const struct request *request)
+{
+    REQUIRE(request->text_count > 0);
+    REQUIRE(request->text_count <= REQUEST_TEXTS_MAX);
+    for (size_t i = 0; i < request->text_count; i++)
+        require_full_text(request->texts[i]);
+}
+
+/* What the operation cannot do without. */
+static void require_arguments(const struct request *request)
+{
+    switch (request->operation) {
+    case OP_GENERATE_TASK:
+    case OP_PARSE_PRD:
+    case OP_EXPAND_TASK:
+    case OP_RESEARCH:
+        require_full_text(request->text);
+        break;
+    case OP_ANALYZE_COMPLEXITY:
+        require_given(request);
+        break;
+    case OP_STREAM:
+        REQUIRE(request->options.to.size > 0);
+        REQUIRE(request->message_count > 0);
+        break;
+    case OP_CALL:
+    case OP_CALL_WITH_PROMPT:
+    case OP_CALL_WITH_SYSTEM:
+    case OP_ROUTE:
+    case OP_ROUTE_COMPLETION:
+        REQUIRE(request->message_count > 0);
+        break;
+    case OP_EMBED:
+        require_texts(request);
+        break;
+    case OP_CANCEL:
+        REQUIRE((request->text.size > 0) != (request->reference.size > 0));
+        require_name(request->text);
+        break;
+    case OP_COMPLEXITY_FOR_TASK:
+        REQUIRE(request->options.task_type.size > 0);
+        break;
+    case OP_SELECT_MODEL:
+    case OP_AVAILABLE_MODELS:
+    case OP_PING:
+    case OP_VERSION:
+    case OP_HEALTH:
+    case OP_STATS:
+    case OP_MODELS:
+    case OP_RELOAD:
+    case OP_DRAIN:
+    case OPERATION_COUNT:
+        REQUIRE(!operation_calls_provider(request->operation));
+        break;
+    }
+}
+
+static void require_fingerprint(const struct request *request)
+{
+    struct buf bytes;
+
+    buf_init(&bytes, OUT_LIMITS.max_bytes);
+    request_fingerprint(request, &bytes);
+    REQUIRE(!bytes.failed);
+    buf_release(&bytes);
 }
 
 static void require_request(const struct request *request)
@@ -83,43 +243,37 @@ static void require_request(const struct request *request)
     require_options(&request->options);
     REQUIRE(request->count >= 0 && request->count <= REQUEST_TASKS_MAX);
     REQUIRE(utf8_is_valid(request->context));
-    for (size_t i = 0; i < request->message_count; i++) {
-        REQUIRE(request->messages[i].role <= ROLE_ASSISTANT);
-        require_full_text(request->messages[i].content);
-    }
-    switch (request->operation) {
-    case OP_GENERATE_TASK:
-    case OP_PARSE_PRD:
-    case OP_EXPAND_TASK:
-        require_full_text(request->text);
-        break;
-    case OP_CALL:
-    case OP_CALL_WITH_PROMPT:
-    case OP_CALL_WITH_SYSTEM:
-        REQUIRE(request->message_count > 0);
-        break;
-    case OP_SELECT_MODEL:
-    case OP_PING:
-    case OP_VERSION:
-    case OP_HEALTH:
-    case OP_STATS:
-    case OP_MODELS:
-    case OP_DRAIN:
-    case OPERATION_COUNT:
-        REQUIRE(!operation_calls_provider(request->operation));
-        break;
-    }
+    require_messages(request);
+    require_arguments(request);
+    require_fingerprint(request);
     if (request->caller_task.size > 0)
         require_raw(request->caller_task);
 }
 
+/* With what the request holds, so that a stranger's terms are answered. */
 static void put_some_result(struct buf *out, const struct request *request)
 {
+    static const struct decision decision = {.reason = "route"};
+    const struct given_task *given = request->given;
     struct task task = {.id = 1, .title = SLICE_LITERAL("x")};
-    struct result result = {.tasks = {&task, 1}, .object = NULL};
-    struct account account = {.usage = USAGE_UNKNOWN, .cost_usd = NAN};
+    struct analysis analysis = {.task = given, .score = 1};
+    struct message *last = request->message_count > 0
+                               ? &request->messages[request->message_count - 1]
+                               : NULL;
+    struct result result = {
+        .tasks = {&task, 1},
+        .analyses = &analysis,
+        .analysis_count = given ? 1 : 0,
+        .object = request->options.schema,
+        .tool_calls = last ? last->tool_calls : NULL,
+        .tool_call_count = last ? last->tool_call_count : 0,
+    };
+    struct account account = {
+        .usage = USAGE_UNKNOWN,
+        .cost_usd = NAN,
+        .decision = &decision,
+    };
 
-    result.object = request->options.schema;
     reply_put_result(out, request, &result, &account);
 }
 
@@ -194,21 +348,28 @@ static void try_operation(struct term operation)
     buf_release(&message);
 }
 
+static void try_function(const char *module, const char *function,
+                         struct term arguments)
+{
+    struct arena arena;
+    struct call call;
+
+    arena_init(&arena, 0);
+    if (call_decode_rpc(slice_of(module), slice_of(function), arguments, &arena,
+                        &call)) {
+        REQUIRE(call.kind == CALL_REQUEST || call.kind == CALL_REJECTED);
+        require_call(&call);
+    }
+    arena_release(&arena);
+}
+
 static void try_rpc(struct term arguments)
 {
-    for (int i = 0; i < OPERATION_COUNT; i++) {
-        struct arena arena;
-        struct call call;
-
-        arena_init(&arena, 0);
-        if (call_decode_rpc(slice_of("llm_router"),
-                            slice_of(operation_atom((enum operation)i)),
-                            arguments, &arena, &call)) {
-            REQUIRE(call.kind == CALL_REQUEST || call.kind == CALL_REJECTED);
-            require_call(&call);
-        }
-        arena_release(&arena);
-    }
+    for (int i = 0; i < OPERATION_COUNT; i++)
+        try_function("llm_router", operation_atom((enum operation)i),
+                     arguments);
+    try_function("Elixir.LLM.Service", "call_with_script", arguments);
+    try_function("Elixir.Nexus.LLMRouter", "route", arguments);
 }
 
 static void require_json(struct arena *arena, const struct jv *value)

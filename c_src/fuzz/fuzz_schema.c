@@ -95,10 +95,28 @@ static struct jv *parse(struct arena *arena, struct slice text)
                : NULL;
 }
 
+/* A strict form is a schema, and strict; a value that loses its nulls loses
+ * nothing else. */
+static void require_strict_form(struct arena *arena, const struct jv *schema,
+                                const struct jv *value)
+{
+    struct slice text;
+    struct jv *strict;
+    struct error err;
+
+    require(jv_count(schema_drop_nulls(arena, schema, value)) <=
+            jv_count(value));
+    if (!schema_strictify(arena, schema, &text))
+        return;
+    strict = parse(arena, text);
+    require(strict && schema_check(strict, &err) && schema_is_strict(strict));
+    verdict_of(strict, value);
+}
+
 static void run(struct arena *arena, struct slice schema_text,
                 struct slice value_text)
 {
-    const struct jv *schema = parse(arena, schema_text);
+    struct jv *schema = parse(arena, schema_text);
     const struct jv *value = parse(arena, value_text);
     struct error err;
 
@@ -110,6 +128,7 @@ static void run(struct arena *arena, struct slice schema_text,
     }
     if (schema_is_strict(schema))
         require(schema->type == JV_OBJECT);
+    require_strict_form(arena, schema, value);
     if (has_reference(schema))
         verdict_of(schema, value);
     else

@@ -14,7 +14,11 @@ enum {
     FLAG_NEXT_ID = 2,
     FLAG_EXISTING = 4,
     FLAG_LENGTH = 8,
+    FLAG_SHRINK = 16,
     TURNS_MAX = 2 + DIALOGUE_CONTINUATIONS_MAX,
+    PARTS_MAX = 64,
+    DOCUMENT = 8000, /* bytes of the one that is read in parts */
+    GIVEN = 30,
     EXISTING_MAX = 41, /* the last of `existing` */
 };
 
@@ -25,6 +29,10 @@ static const struct prompts PROMPTS = {
     .parse_prd_user = SLICE_LITERAL("{{document}}{{count}}{{existing}}"),
     .expand_task_system = SLICE_LITERAL("system"),
     .expand_task_user = SLICE_LITERAL("{{task}}{{context}}{{count}}"),
+    .analyze_complexity_user = SLICE_LITERAL("{{tasks}}{{count}}"),
+    .research_user = SLICE_LITERAL("{{topic}}{{context}}"),
+    .merge = SLICE_LITERAL("{{tasks}}{{count}}{{existing}}"),
+    .language = SLICE_LITERAL("{{language}}"),
     .repair = SLICE_LITERAL("{{fault}}"),
     .continuation = SLICE_LITERAL("{{done}}{{count}}{{next}}"),
     .object = SLICE_LITERAL("{{schema}}"),
@@ -105,6 +113,7 @@ static void require_task(const struct task *task, int64_t first,
     require_text(task->description);
     require_text(task->details);
     require_text(task->test_strategy);
+    require_text(task->source);
     require(task->priority == PRIORITY_HIGH ||
             task->priority == PRIORITY_MEDIUM ||
             task->priority == PRIORITY_LOW);
@@ -146,6 +155,31 @@ static void require_object(const struct jv *object)
     require(a && jv_number(a, 0.5) == floor(jv_number(a, 0.5)));
 }
 
+static void require_analyses(const struct result *result,
+                             const struct request *request)
+{
+    require(result->analysis_count == request->given_count);
+    for (size_t i = 0; i < result->analysis_count; i++) {
+        const struct analysis *analysis = &result->analyses[i];
+
+        require(analysis->task == &request->given[i]);
+        require(analysis->score >= 1 && analysis->score <= 10);
+        require(analysis->subtasks >= 0 && analysis->subtasks <= 100);
+        require_text(analysis->expansion_prompt);
+        require_text(analysis->reasoning);
+    }
+}
+
+static void require_research(const struct result *result)
+{
+    require(result->text.size > 0);
+    require_clean(result->text);
+    for (size_t i = 0; i < result->source_count; i++) {
+        require(result->sources[i].size > 0);
+        require_clean(result->sources[i]);
+    }
+}
+
 static void require_result(const struct result *result,
                            const struct request *request)
 {
@@ -154,6 +188,10 @@ static void require_result(const struct result *result,
         require_clean(result->warnings.texts[i]);
     if (request->operation == OP_CALL)
         require_object(result->object);
+    else if (request->operation == OP_ANALYZE_COMPLEXITY)
+        require_analyses(result, request);
+    else if (request->operation == OP_RESEARCH)
+        require_research(result);
     else
         require_tasks(&result->tasks, request);
 }
@@ -185,18 +223,24 @@ static struct slice next_answer(struct slice *rest)
     return answer;
 }
 
+/* The room is for documents of less than DOCUMENT bytes. */
 static void talk(struct arena *arena, const struct request *request,
-                 enum finish_reason finish, struct slice answers)
+                 unsigned flags, struct slice answers)
 {
+    struct dialogue_room room = {2000, 500};
     struct error err;
-    struct dialogue *dialogue = dialogue_begin(arena, request, &PROMPTS, &err);
+    struct dialogue *dialogue =
+        dialogue_begin(arena, request, &PROMPTS, &room, &err);
     enum dialogue_step step = DIALOGUE_ASK;
 
     require(dialogue != NULL);
     for (int turn = 0; step == DIALOGUE_ASK; turn++) {
-        struct completion completion = {.finish = finish};
+        struct completion completion = {
+            .finish = flags & FLAG_LENGTH ? FINISH_LENGTH : FINISH_STOP};
 
-        require(turn < TURNS_MAX);
+        require(turn < TURNS_MAX * PARTS_MAX);
+        if (flags & FLAG_SHRINK && turn % 4 == 3)
+            dialogue_shrink(dialogue);
         require_question(dialogue_chat(dialogue));
         completion.text = utf8_clean(arena, next_answer(&answers));
         step = dialogue_answer(dialogue, &completion, &err);
@@ -207,14 +251,35 @@ static void talk(struct arena *arena, const struct request *request,
         require_error(&err);
 }
 
+static struct slice long_document(struct arena *arena)
+{
+    struct buf buf;
+
+    buf_init(&buf, SIZE_MAX);
+    for (int i = 1; buf.size < DOCUMENT; i++)
+        buf_printf(&buf, "# Heading %d\nSome words of section %d.\n", i, i);
+    return arena_keep(arena, &buf);
+}
+
+static struct given_task *given_tasks(struct arena *arena, size_t count)
+{
+    struct given_task *given = arena_array(arena, count, sizeof(*given));
+
+    for (size_t i = 0; i < count; i++)
+        given[i].title = arena_printf(arena, "T%zu", i % 5);
+    return given;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const enum operation operations[] = {OP_GENERATE_TASK, OP_PARSE_PRD,
-                                                OP_EXPAND_TASK, OP_CALL};
+    static const enum operation operations[] = {
+        OP_GENERATE_TASK,      OP_PARSE_PRD, OP_EXPAND_TASK, OP_CALL,
+        OP_ANALYZE_COMPLEXITY, OP_RESEARCH,  OP_PARSE_PRD,   OP_PARSE_PRD};
     static const char schema[] =
         "{\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"],"
         "\"type\":\"object\",\"additionalProperties\":false}";
-    struct message message = {ROLE_USER, SLICE_LITERAL("question")};
+    struct message message = {.role = ROLE_USER,
+                              .content = SLICE_LITERAL("question")};
     struct request request = {.text = SLICE_LITERAL("text"),
                               .messages = &message,
                               .message_count = 1};
@@ -227,11 +292,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     arena_init(&arena, 0);
     require(jv_parse(&arena, SLICE_LITERAL(schema), JV_STRICT,
                      &JV_DEFAULT_LIMITS, NULL, &parsed, &err));
-    request.operation = operations[data[0] % 4];
+    request.operation = operations[data[0] % 8];
+    if (data[0] % 8 >= 6)
+        request.text = long_document(&arena);
+    request.given = given_tasks(&arena, data[2] % GIVEN + 1);
+    request.given_count = data[2] % GIVEN + 1;
     request.options = (struct options){
         .temperature = NAN,
+        .top_p = NAN,
         .schema = request.operation == OP_CALL ? parsed : NULL,
         .about = data[1] & FLAG_ABOUT,
+        .full = true,
         .next_id = data[1] & FLAG_NEXT_ID ? EXISTING_MAX + 9 : 0,
         .existing = existing,
         .existing_count = data[1] & FLAG_EXISTING ? 4 : 0,
@@ -239,8 +310,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (request.operation == OP_PARSE_PRD ||
         request.operation == OP_EXPAND_TASK)
         request.count = data[2] % 6;
-    talk(&arena, &request, data[1] & FLAG_LENGTH ? FINISH_LENGTH : FINISH_STOP,
-         slice_make(data + 3, size - 3));
+    talk(&arena, &request, data[1], slice_make(data + 3, size - 3));
     arena_release(&arena);
     return 0;
 }

@@ -48,13 +48,12 @@ static size_t on_body(char *data, size_t unit, size_t count, void *context)
         return CURL_WRITEFUNC_ERROR;
     }
     transfer->body_bytes += size;
-    if (transfer->events.on_body &&
-        !transfer->events.on_body(transfer->context, transfer->id,
-                                  slice_make(data, size))) {
-        transfer->verdict = HTTP_STOPPED;
-        return CURL_WRITEFUNC_ERROR;
-    }
-    return transfer->cancelled ? CURL_WRITEFUNC_ERROR : size;
+    if (pause_hold(transfer, slice_make(data, size)))
+        return size;
+    transfer_take(transfer, slice_make(data, size));
+    return transfer->cancelled || transfer->verdict == HTTP_STOPPED
+               ? CURL_WRITEFUNC_ERROR
+               : size;
 }
 
 /* The connection is there, verified, and nothing was sent. */
@@ -103,7 +102,6 @@ static CURL *easy_new(struct http *http)
     /* Not "": brotli and zstd take megabytes for each answer. */
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "llm_router");
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN,
                      (long)http->options.max_idle_age_s);
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
@@ -153,9 +151,14 @@ CURL *easy_take(struct transfer *transfer)
     curl_easy_setopt(
         easy, CURLOPT_DNS_CACHE_TIMEOUT,
         (long)(origin_is_led_by(transfer) ? LEADER_DNS_SECONDS : DNS_FOREVER));
-    /* Over plain HTTP/1.1 it would wait for the first whole answer. */
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT,
-                     (long)transfer_is_secure(transfer));
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                     (long)(transfer->request.pausable
+                                ? CURL_HTTP_VERSION_1_1
+                                : CURL_HTTP_VERSION_2TLS));
+    /* Over HTTP/1.1 it would wait for the first whole answer. */
+    curl_easy_setopt(
+        easy, CURLOPT_PIPEWAIT,
+        (long)(transfer_is_secure(transfer) && !transfer->request.pausable));
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);

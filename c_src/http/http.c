@@ -40,7 +40,9 @@ struct http *http_new(struct loop *loop, const struct http_options *options)
     http->options = *options;
     list_init(&http->ready);
     list_init(&http->untrusted);
+    list_init(&http->unsettled);
     list_init(&http->dying);
+    list_init(&http->due);
     list_init(&http->changed);
     map_init(&http->transfers, 0);
     map_init(&http->origins, 0);
@@ -55,12 +57,18 @@ struct http *http_new(struct loop *loop, const struct http_options *options)
     return http;
 }
 
+static void transfer_free(struct transfer *transfer)
+{
+    buf_release(&transfer->held);
+    mem_free(transfer);
+}
+
 static void drop(struct transfer *transfer)
 {
     if (transfer->lane)
         lane_remove(transfer);
     loop_timer_stop(&transfer->timer);
-    mem_free(transfer);
+    transfer_free(transfer);
 }
 
 static void drop_each(void *transfer, void *context)
@@ -81,8 +89,10 @@ void http_free(struct http *http)
     map_release(&http->transfers);
     while (http->spare_count > 0)
         curl_easy_cleanup(http->spare[--http->spare_count]);
-    for (size_t i = 0; i < LANES_MAX; i++)
-        lane_release(&http->lanes[i]);
+    for (size_t i = 0; i < LANES_MAX; i++) {
+        lane_release(&http->lanes[LANE_SHARED][i]);
+        lane_release(&http->lanes[LANE_PAUSABLE][i]);
+    }
     curl_share_cleanup(http->share);
     loop_task_cancel(&http->task);
     loop_timer_stop(&http->again);
@@ -97,6 +107,16 @@ void http_free(struct http *http)
 void http_wake(struct http *http)
 {
     loop_defer(http->loop, &http->task, end_of_turn, http);
+}
+
+static void wake(void *http)
+{
+    http_wake(http);
+}
+
+void http_wake_after(struct http *http, uint64_t delay_ms)
+{
+    loop_timer_start(http->loop, &http->again, delay_ms, wake, http);
 }
 
 static uint64_t after(uint64_t now_ms, uint64_t delay_ms)
@@ -192,6 +212,7 @@ static struct transfer *transfer_new(struct http *http,
     }
     transfer->http = http;
     transfer->request = *request;
+    buf_init(&transfer->held, SIZE_MAX); /* max_body_bytes is counted */
     transfer->id = ++http->last_id;
     return transfer;
 }
@@ -266,6 +287,21 @@ bool transfer_answered(struct transfer *transfer, int status)
     return !transfer->cancelled;
 }
 
+void transfer_take(struct transfer *transfer, struct slice bytes)
+{
+    if (transfer->events.on_body &&
+        !transfer->events.on_body(transfer->context, transfer->id, bytes))
+        transfer->verdict = HTTP_STOPPED;
+}
+
+void transfer_conclude(struct transfer *transfer, CURLcode result)
+{
+    struct http_outcome outcome;
+
+    easy_outcome(transfer, result, &outcome);
+    transfer_end(transfer, &outcome);
+}
+
 void transfer_end(struct transfer *transfer, const struct http_outcome *outcome)
 {
     loop_timer_stop(&transfer->timer);
@@ -277,7 +313,7 @@ void transfer_end(struct transfer *transfer, const struct http_outcome *outcome)
         transfer->events.on_done(transfer->context, transfer->id, outcome);
     if (origin_is_led_by(transfer))
         origin_left(transfer, outcome);
-    mem_free(transfer);
+    transfer_free(transfer);
 }
 
 void transfer_fail(struct transfer *transfer, const char *reason)
@@ -304,7 +340,7 @@ void http_cancel(struct http *http, uint64_t id)
     if (!transfer)
         return;
     http->stats.transfers_cancelled++;
-    if (!http->in_curl) {
+    if (!http->in_callback) {
         bury(transfer);
         return;
     }
@@ -332,11 +368,6 @@ static void start_ready(struct http *http)
     }
 }
 
-static void wake(void *http)
-{
-    http_wake(http);
-}
-
 /* What callbacks of curl may not do, and what is cheaper once per turn. What
  * becomes ready meanwhile is left to the next turn: a caller that submits
  * again from on_done must not keep this one from ending. */
@@ -346,15 +377,15 @@ static void end_of_turn(void *context)
 
     bury_dying(http);
     start_ready(http);
+    pauses_settle(http);
     http->in_last_pass = true;
-    for (size_t i = 0; i < http->lane_count; i++)
-        lane_run_due(&http->lanes[i]);
+    lanes_run_due(http);
     bury_dying(http);
     sockets_apply(http);
     http->in_last_pass = false;
     loop_task_cancel(&http->task);
-    if (!list_is_empty(&http->ready))
-        loop_timer_start(http->loop, &http->again, 0, wake, http);
+    if (!list_is_empty(&http->ready) || !list_is_empty(&http->unsettled))
+        http_wake_after(http, 0);
 }
 
 struct slice http_header(struct http *http, uint64_t id, const char *name)

@@ -4,6 +4,7 @@
  *     origin.c  holds back a burst to a host until one transfer got through
  *     lane.c    one multi handle and its sockets on the loop
  *     easy.c    one easy handle: options, callbacks, what went wrong
+ *     pause.c   what came for a transfer that is paused
  *     trust.c   the CA certificates, read once by the thread pool
  *
  * A transfer is created by http_submit, started at the end of that turn, and
@@ -15,6 +16,7 @@
 #include <curl/curl.h>
 #include <openssl/ssl.h>
 
+#include "llm_router/base/buf.h"
 #include "llm_router/base/list.h"
 #include "llm_router/base/map.h"
 #include "llm_router/http/http.h"
@@ -41,7 +43,8 @@ enum phase {
 };
 
 struct transfer {
-    struct list link; /* in http->ready, ->untrusted, ->dying or a queue */
+    struct list link; /* in http->ready, ->untrusted, ->unsettled, ->dying or
+                         an origin's queue */
     struct http *http;
     uint64_t id;
     struct http_request request;
@@ -60,18 +63,34 @@ struct transfer {
     enum phase phase;
     enum http_end verdict; /* ours; HTTP_WHOLE: none, curl's result counts */
     bool cancelled;
+    bool paused;       /* by the caller */
+    bool holding;      /* what comes goes into `held`, behind what is there */
+    bool halted;       /* curl reads no more; only while holding */
+    bool ended;        /* for curl; not told while it is paused */
+    CURLcode result;   /* of one that ended */
+    struct buf held;   /* came while it was paused; */
+    size_t handed_out; /* so much of it the caller has */
     /* Made by hand, because curl_slist_append would copy each text. */
     struct curl_slist headers[];
 };
 
 struct lane {
     struct http *http;
-    CURLM *multi; /* NULL until used */
+    CURLM *multi;    /* NULL until used */
+    struct list due; /* in http->due: this turn's last pass calls curl */
     struct loop_timer timer;
     uint64_t due_ms; /* when curl wants to be called; UINT64_MAX: never */
-    bool due_now;
     size_t in_flight;
     size_t connections;
+};
+
+/* Plain calls share connections by HTTP/2. One connection of HTTP/1.1 makes
+ * curl think that the host has no HTTP/2, so transfers that may be paused are
+ * kept apart. */
+enum lane_kind {
+    LANE_SHARED,
+    LANE_PAUSABLE,
+    LANE_KINDS,
 };
 
 struct trust {
@@ -84,20 +103,23 @@ struct http {
     struct loop *loop;
     struct http_options options;
     struct loop_task task;
-    struct loop_timer again; /* a pass in the next turn */
+    struct loop_timer again; /* a pass in a later turn */
     bool in_last_pass;
-    bool in_curl;          /* which may call on_headers and on_body */
+    bool in_callback;      /* or in curl, which may call them */
     struct list ready;     /* to be started in this turn's last pass */
     struct list untrusted; /* wait for the CA certificates */
-    struct list dying;     /* cancelled in a callback of curl */
+    struct list unsettled; /* to be halted, or to get what was held */
+    struct list dying;     /* cancelled in a callback */
+    struct list due;       /* lanes */
     struct list changed;   /* sockets whose interest changed */
     struct map transfers;  /* by id */
     struct map origins;    /* by "scheme://host:port" */
     struct trust trust;
     CURLSH *share;
-    struct lane lanes[LANES_MAX];
-    size_t lane_count; /* lanes that may be used */
+    struct lane lanes[LANE_KINDS][LANES_MAX];
+    size_t lane_count; /* of a kind, that may be used */
     size_t connections;
+    bool deaf; /* the kernel took no interest in a socket; it is asked again */
     /* curl's sockets are in an epoll set of their own, which the loop watches:
      * libuv hands out all that is ready in one turn, and 10,000 answers at once
      * were a turn of 300 ms. */
@@ -113,12 +135,17 @@ struct http {
 
 /* http.c */
 void http_wake(struct http *http); /* asks for the end-of-turn pass */
+void http_wake_after(struct http *http, uint64_t delay_ms);
 /* Of an allowed scheme: https:// and not http://. */
 bool transfer_is_secure(const struct transfer *transfer);
 void transfer_start(struct transfer *transfer);
 void transfer_connected(struct transfer *transfer);
 /* The final status is there. False: stop (the callback cancelled it). */
 bool transfer_answered(struct transfer *transfer, int status);
+/* Calls on_body. */
+void transfer_take(struct transfer *transfer, struct slice bytes);
+/* Ends one that curl is done with, or that was stopped. */
+void transfer_conclude(struct transfer *transfer, CURLcode result);
 /* Reports and frees. Not inside a callback of curl. */
 void transfer_end(struct transfer *transfer,
                   const struct http_outcome *outcome);
@@ -138,7 +165,7 @@ void origins_release(struct http *http);
 /* lane.c */
 bool lane_add(struct http *http, struct transfer *transfer);
 void lane_remove(struct transfer *transfer);
-void lane_run_due(struct lane *lane);
+void lanes_run_due(struct http *http);
 void lane_release(struct lane *lane);
 void sockets_ready(uv_poll_t *poll, int status, int events);
 void sockets_apply(struct http *http);
@@ -152,6 +179,13 @@ CURL *easy_take(struct transfer *transfer);
 void easy_give_back(struct http *http, CURL *easy);
 void easy_outcome(const struct transfer *transfer, CURLcode result,
                   struct http_outcome *outcome);
+
+/* pause.c */
+/* False: it is to be handed out now. */
+bool pause_hold(struct transfer *transfer, struct slice bytes);
+/* False: it is to be concluded now. */
+bool pause_hold_end(struct transfer *transfer, CURLcode result);
+void pauses_settle(struct http *http);
 
 /* trust.c */
 /* True: ready or failed, see state. Else the transfer waits. */

@@ -4,7 +4,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
+
+enum { RETRY_MS = 100 }; /* what the kernel refused */
 
 /* Interest in a socket is applied once, at the end of the turn: curl changes
  * its mind several times while it works. And a socket that curl keeps in its
@@ -15,7 +18,7 @@ struct socket {
     struct http *http;
     struct lane *lane;
     curl_socket_t descriptor;
-    uint32_t wanted;  /* EPOLLIN, EPOLLOUT; 0: in curl's pool */
+    uint32_t wanted;  /* EPOLLIN, EPOLLOUT; 0: in curl's pool, or paused */
     uint32_t watched; /* what the set was told; 0: not in it */
     bool opened;      /* by socket_open: its end is told by socket_close */
 };
@@ -106,13 +109,12 @@ int socket_close(void *context, curl_socket_t descriptor)
 static void end_transfer(CURL *easy, CURLcode result)
 {
     struct transfer *transfer = NULL;
-    struct http_outcome outcome;
 
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
     if (transfer->cancelled)
         return; /* buried at the end of the turn */
-    easy_outcome(transfer, result, &outcome);
-    transfer_end(transfer, &outcome);
+    if (!pause_hold_end(transfer, result))
+        transfer_conclude(transfer, result);
 }
 
 static void act(struct lane *lane, curl_socket_t descriptor, int events)
@@ -120,15 +122,15 @@ static void act(struct lane *lane, curl_socket_t descriptor, int events)
     CURLMsg *message;
     int count;
 
-    lane->http->in_curl = true;
+    lane->http->in_callback = true;
     curl_multi_socket_action(lane->multi, descriptor, events, &count);
-    lane->http->in_curl = false;
+    lane->http->in_callback = false;
     while ((message = curl_multi_info_read(lane->multi, &count)))
         if (message->msg == CURLMSG_DONE)
             end_transfer(message->easy_handle, message->data.result);
 }
 
-static void watch(struct socket *socket, uint32_t events)
+static bool watch(struct socket *socket, uint32_t events)
 {
     struct epoll_event event = {.events = events,
                                 .data.fd = socket->descriptor};
@@ -136,8 +138,10 @@ static void watch(struct socket *socket, uint32_t events)
                  : socket->watched == 0 ? EPOLL_CTL_ADD
                                         : EPOLL_CTL_MOD;
 
-    if (epoll_ctl(socket->http->set, action, socket->descriptor, &event) == 0)
-        socket->watched = events;
+    if (epoll_ctl(socket->http->set, action, socket->descriptor, &event) != 0)
+        return false;
+    socket->watched = events;
+    return true;
 }
 
 static void change_later(struct socket *socket)
@@ -155,8 +159,8 @@ static void on_ready(struct socket *socket, uint32_t events)
                (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
 
     if (socket->wanted == 0) {
-        /* The server closed it. curl sees that when it looks for a
-         * connection; until then the event would come again and again. */
+        /* The server closed it, or its transfer is paused. curl looks when it
+         * needs it; until then the event would come again and again. */
         watch(socket, 0);
         return;
     }
@@ -207,8 +211,27 @@ static int on_interest(CURL *easy, curl_socket_t descriptor, int what,
     return 0;
 }
 
+/* The kernel may have no memory, or no watch left for this user: it is asked
+ * again, and meanwhile a transfer that is not heard of has its own limits.
+ * Anything else means that curl closed the socket without a word. */
+static void on_refused(struct socket *socket, struct list *refused)
+{
+    if (errno != ENOMEM && errno != ENOSPC) {
+        forget_socket(socket);
+        return;
+    }
+    if (!socket->http->deaf)
+        log_line(LOG_WARN, "http", "the kernel watches no more sockets: %s",
+                 strerror(errno));
+    socket->http->deaf = true;
+    list_append(refused, &socket->link);
+}
+
 void sockets_apply(struct http *http)
 {
+    struct list refused;
+
+    list_init(&refused);
     while (!list_is_empty(&http->changed)) {
         struct socket *socket =
             LIST_ENTRY(http->changed.next, struct socket, link);
@@ -217,9 +240,14 @@ void sockets_apply(struct http *http)
         list_remove(&socket->link);
         if (events == 0 && socket->watched != 0)
             events = EPOLLIN;
-        if (events != socket->watched)
-            watch(socket, events);
+        if (events != socket->watched && !watch(socket, events))
+            on_refused(socket, &refused);
     }
+    http->deaf = !list_is_empty(&refused);
+    if (!http->deaf)
+        return;
+    list_move(&http->changed, &refused);
+    http_wake_after(http, RETRY_MS);
 }
 
 void sockets_release(struct http *http)
@@ -264,14 +292,15 @@ static int on_timeout(CURLM *multi, long delay_ms, void *context)
     (void)multi;
     if (delay_ms < 0) {
         lane->due_ms = UINT64_MAX;
-        lane->due_now = false;
+        list_remove(&lane->due);
         return 0;
     }
     lane->due_ms = loop_now_ms(lane->http->loop) + (uint64_t)delay_ms;
     /* "At once" is this turn's last pass; said during that pass it is the
      * next turn, so that a turn always ends. */
     if (delay_ms == 0 && !lane->http->in_last_pass) {
-        lane->due_now = true;
+        list_remove(&lane->due);
+        list_append(&lane->http->due, &lane->due);
         http_wake(lane->http);
     } else {
         arm(lane);
@@ -279,13 +308,15 @@ static int on_timeout(CURLM *multi, long delay_ms, void *context)
     return 0;
 }
 
-void lane_run_due(struct lane *lane)
+void lanes_run_due(struct http *http)
 {
-    if (!lane->due_now)
-        return;
-    lane->due_now = false;
-    lane->due_ms = UINT64_MAX;
-    act(lane, CURL_SOCKET_TIMEOUT, 0);
+    while (!list_is_empty(&http->due)) {
+        struct lane *lane = LIST_ENTRY(http->due.next, struct lane, due);
+
+        list_remove(&lane->due);
+        lane->due_ms = UINT64_MAX;
+        act(lane, CURL_SOCKET_TIMEOUT, 0);
+    }
 }
 
 static bool lane_open(struct lane *lane, struct http *http)
@@ -298,6 +329,7 @@ static bool lane_open(struct lane *lane, struct http *http)
     if (!lane->multi)
         return false;
     lane->http = http;
+    list_init(&lane->due);
     lane->due_ms = UINT64_MAX;
     curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION, on_interest);
     curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane);
@@ -308,12 +340,12 @@ static bool lane_open(struct lane *lane, struct http *http)
     return true;
 }
 
-static struct lane *choose_lane(struct http *http)
+static struct lane *choose_lane(struct http *http, enum lane_kind kind)
 {
-    struct lane *emptiest = &http->lanes[0];
+    struct lane *emptiest = &http->lanes[kind][0];
 
     for (size_t i = 0; i < http->lane_count; i++) {
-        struct lane *lane = &http->lanes[i];
+        struct lane *lane = &http->lanes[kind][i];
 
         if (lane->in_flight < LANE_FULL)
             return lane;
@@ -345,7 +377,8 @@ static void limit_connections(struct lane *lane)
 
 bool lane_add(struct http *http, struct transfer *transfer)
 {
-    struct lane *lane = choose_lane(http);
+    struct lane *lane = choose_lane(
+        http, transfer->request.pausable ? LANE_PAUSABLE : LANE_SHARED);
 
     if (!lane_open(lane, http))
         return false;

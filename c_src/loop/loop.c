@@ -295,3 +295,29 @@ void loop_task_cancel(struct loop_task *task)
     task->queued = false;
     list_remove(&task->link);
 }
+
+static void on_work(uv_work_t *handle)
+{
+    struct loop_work *work = handle->data;
+
+    work->run(work->context);
+}
+
+static void on_worked(uv_work_t *handle, int status)
+{
+    struct loop_work *work = handle->data;
+
+    (void)status; /* never cancelled */
+    work->done(work->context);
+}
+
+void loop_work_start(struct loop *loop, struct loop_work *work,
+                     void (*run)(void *context), void (*done)(void *context),
+                     void *context)
+{
+    work->work.data = work;
+    work->run = run;
+    work->done = done;
+    work->context = context;
+    uv_queue_work(&loop->uv, &work->work, on_work, on_worked);
+}

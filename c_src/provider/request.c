@@ -1,4 +1,8 @@
+#include <math.h>
+
 #include "provider/dialects_internal.h"
+
+enum { REQUEST_BODY_MAX = 64 * 1024 * 1024 };
 
 static bool has_control(struct slice text)
 {
@@ -20,17 +24,61 @@ static const char *join(struct arena *arena, struct slice a, struct slice b)
     return text;
 }
 
-bool request_set_url(struct arena *arena, struct provider_request *request,
-                     struct slice base_url, const char *path, struct error *err)
+static struct slice without_slashes(struct slice base_url)
 {
     while (base_url.size > 0 && base_url.data[base_url.size - 1] == '/')
         base_url.size--;
+    return base_url;
+}
+
+bool url_ends_with(struct slice base_url, const char *end)
+{
+    size_t size = strlen(end);
+
+    base_url = without_slashes(base_url);
+    return base_url.size >= size &&
+           !memcmp(base_url.data + base_url.size - size, end, size);
+}
+
+bool request_set_url(struct arena *arena, struct provider_request *request,
+                     struct slice base_url, const char *path, struct error *err)
+{
+    base_url = without_slashes(base_url);
     if (base_url.size == 0 || has_control(base_url) ||
         memchr(base_url.data, ' ', base_url.size))
         return error_set(err, ERR_INVALID_REQUEST,
                          "the provider's base URL is not valid");
     request->url = join(arena, base_url, slice_of(path));
     return true;
+}
+
+/* Letters, digits and these stand for themselves (RFC 3986). */
+static bool is_unreserved(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_' ||
+           c == '~';
+}
+
+const char *url_escape(struct arena *arena, struct slice text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    char *out = arena_bytes(arena, text.size * 3 + 1);
+    size_t size = 0;
+
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+
+        if (is_unreserved(text.data[i])) {
+            out[size++] = text.data[i];
+            continue;
+        }
+        out[size++] = '%';
+        out[size++] = hex[c >> 4];
+        out[size++] = hex[c & 15];
+    }
+    out[size] = '\0';
+    return out;
 }
 
 bool request_add_header(struct arena *arena, struct provider_request *request,
@@ -48,4 +96,139 @@ bool request_add_header(struct arena *arena, struct provider_request *request,
     request->headers[request->header_count++] =
         join(arena, slice_of(start), value);
     return true;
+}
+
+bool request_add_json_headers(struct arena *arena,
+                              struct provider_request *request,
+                              struct error *err)
+{
+    return request_add_header(arena, request, "Content-Type: ",
+                              SLICE_LITERAL("application/json"), err) &&
+           request_add_header(
+               arena, request,
+               "Accept: ", SLICE_LITERAL("text/event-stream, application/json"),
+               err);
+}
+
+enum structured_mode question_structured(const struct candidate *candidate,
+                                         const struct chat *chat)
+{
+    enum structured_mode mode = candidate && candidate->entry
+                                    ? candidate->entry->structured
+                                    : STRUCTURED_SCHEMA;
+
+    if (chat->schema.size == 0)
+        return STRUCTURED_PROMPT;
+    /* JSON mode, too, would keep the model from calling. */
+    if (chat->tool_count > 0 && mode != STRUCTURED_SCHEMA)
+        return STRUCTURED_PROMPT;
+    return mode;
+}
+
+enum effort question_effort(const struct question *question)
+{
+    const struct model *known = question->candidate->entry;
+    const struct chat *chat = question->chat;
+    enum effort effort = chat->effort;
+
+    if (known && chat->tool_count > 0 && known->tools_effort != EFFORT_UNSET)
+        return known->tools_effort;
+    if (known && known->efforts != 0 && !(known->efforts & 1u << effort))
+        return EFFORT_UNSET;
+    return effort;
+}
+
+bool question_samples(const struct question *question)
+{
+    const struct model *known = question->candidate->entry;
+
+    return !known || known->sampling;
+}
+
+static void put_key(struct buf *body, const char *key)
+{
+    buf_append_text(body, ",\"");
+    buf_append_text(body, key);
+    buf_append_text(body, "\":");
+}
+
+void put_number_member(struct buf *body, const char *key, double value)
+{
+    if (isnan(value))
+        return;
+    put_key(body, key);
+    jv_put_number(body, value);
+}
+
+void put_count_member(struct buf *body, const char *key, int64_t value)
+{
+    if (value == 0)
+        return;
+    put_key(body, key);
+    buf_printf(body, "%lld", (long long)value);
+}
+
+void put_texts_member(struct buf *body, const char *key,
+                      const struct slice *texts, size_t count)
+{
+    if (count == 0)
+        return;
+    put_key(body, key);
+    for (size_t i = 0; i < count; i++) {
+        buf_append_byte(body, i > 0 ? ',' : '[');
+        jv_put_string(body, texts[i]);
+    }
+    buf_append_byte(body, ']');
+}
+
+/* About what will be written, so that the buffer seldom moves. */
+static size_t estimate_body(const struct chat *chat)
+{
+    size_t size = 512 + chat->schema.size;
+
+    for (size_t i = 0; i < chat->message_count; i++)
+        size += 64 + chat->messages[i].content.size / 8 * 9;
+    for (size_t i = 0; i < chat->tool_count; i++)
+        size += 128 + chat->tools[i].description.size +
+                chat->tools[i].parameters.size;
+    for (size_t i = 0; i < chat->input_count; i++)
+        size += 8 + chat->inputs[i].size / 8 * 9;
+    return size < REQUEST_BODY_MAX ? size : REQUEST_BODY_MAX;
+}
+
+static bool put_body(const struct dialect *dialect,
+                     const struct question *question, struct arena *arena,
+                     struct slice *written, struct error *err)
+{
+    struct buf body;
+    bool fits;
+
+    buf_init(&body, REQUEST_BODY_MAX);
+    buf_reserve(&body, estimate_body(question->chat));
+    if (question_embeds(question))
+        dialect->put_embedding(question, &body);
+    else
+        dialect->put_chat(question, &body);
+    fits = !body.failed;
+    if (fits)
+        *written = arena_keep(arena, &body);
+    buf_release(&body);
+    return fits || error_set(err, ERR_TOO_LARGE, "the request is over %d bytes",
+                             REQUEST_BODY_MAX);
+}
+
+bool dialect_build(const struct dialect *dialect,
+                   const struct endpoint *endpoint,
+                   const struct candidate *candidate, const struct chat *chat,
+                   struct arena *arena, struct provider_request *request,
+                   struct error *err)
+{
+    const struct question question = {endpoint, candidate, chat};
+
+    *request = (struct provider_request){.header_count = 0};
+    if (question_embeds(&question) && !dialect->read_embeddings)
+        return error_set(err, ERR_INVALID_REQUEST, "%s has no embeddings",
+                         dialect->name);
+    return dialect->address(&question, arena, request, err) &&
+           put_body(dialect, &question, arena, &request->body, err);
 }

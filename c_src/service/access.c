@@ -15,6 +15,7 @@ static const char *const keys[CLASS_COUNT] = {
 struct caller {
     uint64_t connection;
     struct slice node; /* behind the struct */
+    size_t calling;    /* calls of it that hold a slot */
     struct right {
         bool given;
         uint64_t refused; /* calls since the last line in the log */
@@ -27,19 +28,34 @@ static bool is_listed(const struct config_list *list, struct slice node)
     return allow_matches(list->items, list->count, node);
 }
 
+static void decide(void *value, void *context)
+{
+    const struct service *service = context;
+    const struct config *config = service->config;
+    struct caller *caller = value;
+
+    caller->rights[CLASS_CALL].given =
+        is_listed(&config->may_call, caller->node);
+    caller->rights[CLASS_ADMIN].given =
+        is_listed(&config->may_admin, caller->node);
+}
+
 void access_peer_up(struct service *service, uint64_t connection,
                     struct slice peer)
 {
-    const struct config *config = service->config;
     struct caller *caller = mem_alloc(sizeof(*caller) + peer.size);
 
     caller->connection = connection;
     memcpy(caller + 1, peer.data, peer.size);
     caller->node = slice_make(caller + 1, peer.size);
     caller->rights[CLASS_OPEN].given = true;
-    caller->rights[CLASS_CALL].given = is_listed(&config->may_call, peer);
-    caller->rights[CLASS_ADMIN].given = is_listed(&config->may_admin, peer);
+    decide(caller, service);
     map_put(&service->callers, MAP_KEY(caller->connection), caller);
+}
+
+void access_changed(struct service *service)
+{
+    map_each(&service->callers, decide, service);
 }
 
 void access_peer_down(struct service *service, uint64_t connection)
@@ -85,6 +101,27 @@ struct slice access_node(const struct service *service, uint64_t connection)
         map_find(&service->callers, MAP_KEY(connection));
 
     return caller ? caller->node : slice_of(NULL);
+}
+
+bool access_take_slot(struct service *service, uint64_t connection)
+{
+    struct caller *caller = map_find(&service->callers, MAP_KEY(connection));
+    size_t most = (size_t)service->config->max_in_flight_per_node;
+
+    if (!caller)
+        return true;
+    if (most > 0 && caller->calling >= most)
+        return false;
+    caller->calling++;
+    return true;
+}
+
+void access_give_slot(struct service *service, uint64_t connection)
+{
+    struct caller *caller = map_find(&service->callers, MAP_KEY(connection));
+
+    if (caller && caller->calling > 0)
+        caller->calling--;
 }
 
 static void free_caller(void *value, void *context)

@@ -1,4 +1,5 @@
 #include "llm_router/base/mem.h"
+#include "llm_router/core/fingerprint.h"
 #include "service/service_internal.h"
 
 /* How long and how much "just answered" is. */
@@ -6,12 +7,14 @@ enum {
     ANSWER_AGE_MS = 60000,
     ANSWERS_MAX = 4096,
     ANSWERS_MAX_BYTES = 32 * 1024 * 1024,
+    ASKED_KEEP = 64 * 1024, /* of the memory that digests are made in */
 };
 
 struct answer {
     struct list link; /* in service->answered */
     struct slice request_id;
     struct slice value;
+    unsigned char digest[DIGEST_SIZE]; /* of the question */
     uint64_t at_ms;
 };
 
@@ -42,9 +45,20 @@ static void make_room(struct service *service)
         forget(service, answer);
 }
 
-void answers_keep(struct service *service, struct slice request_id,
+void asked_digest(struct service *service, const struct request *request,
+                  struct asked *asked)
+{
+    buf_clear(&service->asked);
+    request_fingerprint(request, &service->asked);
+    digest_sha256(buf_slice(&service->asked), asked->digest);
+    buf_shrink(&service->asked, ASKED_KEEP);
+    asked->known = true;
+}
+
+void answers_keep(struct service *service, const struct job *job,
                   struct slice value)
 {
+    struct slice request_id = job->request_id;
     struct answer *answer = map_find(&service->answers, request_id);
     char *bytes;
 
@@ -54,6 +68,7 @@ void answers_keep(struct service *service, struct slice request_id,
     bytes = (char *)(answer + 1);
     memcpy(bytes, request_id.data, request_id.size);
     memcpy(bytes + request_id.size, value.data, value.size);
+    memcpy(answer->digest, job->asked.digest, DIGEST_SIZE);
     answer->request_id = slice_make(bytes, request_id.size);
     answer->value = slice_make(bytes + request_id.size, value.size);
     answer->at_ms = loop_now_ms(&service->loop);
@@ -63,13 +78,18 @@ void answers_keep(struct service *service, struct slice request_id,
     make_room(service);
 }
 
-struct slice answers_find(struct service *service, struct slice request_id)
+bool answers_find(struct service *service, struct slice request_id,
+                  struct slice *value, const unsigned char **digest)
 {
     const struct answer *answer;
 
     make_room(service);
     answer = map_find(&service->answers, request_id);
-    return answer ? answer->value : slice_of(NULL);
+    if (!answer)
+        return false;
+    *value = answer->value;
+    *digest = answer->digest;
+    return true;
 }
 
 void answers_release(struct service *service)

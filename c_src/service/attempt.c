@@ -10,7 +10,7 @@ enum { ARENA_BLOCK = 512 };
 
 struct attempt {
     const struct upstream *upstream;
-    const struct config_provider *provider;
+    struct attempt_request request;
     const struct dialect *dialect;
     struct arena arena;
     struct reader *reader; /* NULL until the headers came */
@@ -18,30 +18,23 @@ struct attempt {
     struct loop_timer silence;
     uint64_t quiet_since_ms;
     uint64_t quiet_limit_ms;
-    bool answer_began;
+    uint64_t started_ms;
+    uint64_t first_ms; /* 0: nothing useful came yet */
+    size_t text_size;  /* that progress was told of */
     bool answer_ended;
-    attempt_done *done;
+    bool paused;
+    const struct attempt_events *events;
     void *context;
 };
-
-static const struct config_provider *find_provider(const struct config *config,
-                                                   struct slice name)
-{
-    for (size_t i = 0; i < config->provider_count; i++)
-        if (slice_equal(config->providers[i].name, name))
-            return &config->providers[i];
-    return NULL;
-}
 
 static void finish(struct attempt *attempt, bool whole)
 {
     struct completion completion = {.usage = USAGE_UNKNOWN};
     struct provider_failure failure;
-    bool ok =
-        attempt->dialect->end(attempt->reader, whole, &completion, &failure);
+    bool ok = reader_end(attempt->reader, whole, &completion, &failure);
 
-    attempt->done(attempt->context, attempt, ok ? &completion : NULL,
-                  ok ? NULL : &failure);
+    attempt->events->done(attempt->context, attempt, ok ? &completion : NULL,
+                          ok ? NULL : &failure);
 }
 
 static void fail(struct attempt *attempt, const struct error *error,
@@ -51,9 +44,15 @@ static void fail(struct attempt *attempt, const struct error *error,
         .error = *error,
         .retry = {.retryable = retryable, .retry_after_ms = -1},
         .try_next = true,
+        .usage = USAGE_UNKNOWN,
     };
 
-    attempt->done(attempt->context, attempt, NULL, &failure);
+    attempt->events->done(attempt->context, attempt, NULL, &failure);
+}
+
+static uint64_t within(int64_t limit_ms, uint64_t left_ms)
+{
+    return (uint64_t)limit_ms < left_ms ? (uint64_t)limit_ms : left_ms;
 }
 
 static void on_silence(void *context)
@@ -75,7 +74,7 @@ static void on_silence(void *context)
         return;
     }
     error_set(&error, ERR_TIMEOUT, "%s within %llu ms",
-              attempt->answer_began ? "the provider went silent: nothing more"
+              attempt->first_ms != 0 ? "the provider went silent: nothing more"
                                     : "the provider sent no first token",
               (unsigned long long)attempt->quiet_limit_ms);
     fail(attempt, &error, true);
@@ -85,14 +84,15 @@ static void on_silence(void *context)
  * Only a shorter limit needs a new start. */
 static void expect_progress(struct attempt *attempt, int64_t limit_ms)
 {
+    uint64_t limit = within(limit_ms, attempt->request.share.silence_ms);
     bool shorter = !loop_timer_running(&attempt->silence) ||
-                   (uint64_t)limit_ms < attempt->quiet_limit_ms;
+                   limit < attempt->quiet_limit_ms;
 
     attempt->quiet_since_ms = loop_now_ms(attempt->upstream->loop);
-    attempt->quiet_limit_ms = (uint64_t)limit_ms;
-    if (shorter)
-        loop_timer_start(attempt->upstream->loop, &attempt->silence,
-                         (uint64_t)limit_ms, on_silence, attempt);
+    attempt->quiet_limit_ms = limit;
+    if (shorter && !attempt->paused)
+        loop_timer_start(attempt->upstream->loop, &attempt->silence, limit,
+                         on_silence, attempt);
 }
 
 static struct slice find_header(void *context, const char *name)
@@ -106,12 +106,31 @@ static void on_headers(void *context, uint64_t transfer, int status)
 {
     struct attempt *attempt = context;
     struct provider_headers headers = {find_header, attempt};
+    const struct answer_head head = {
+        .status = status,
+        .headers = &headers,
+        .api_key = attempt->request.key->secret,
+        .now_s = loop_unix_ms() / 1000,
+        .chat = attempt->request.chat,
+        .candidate = attempt->request.candidate,
+    };
 
     (void)transfer;
-    attempt->reader = attempt->dialect->reader_new(
-        &attempt->arena, status, &headers, attempt->provider->api_key,
-        loop_unix_ms() / 1000);
-    expect_progress(attempt, attempt->upstream->config->first_token_timeout_ms);
+    attempt->reader = reader_new(attempt->dialect, &attempt->arena, &head);
+    expect_progress(attempt, attempt->request.config->first_token_timeout_ms);
+}
+
+static void on_useful(struct attempt *attempt)
+{
+    size_t size = reader_text(attempt->reader).size;
+
+    if (attempt->first_ms == 0)
+        attempt->first_ms = loop_now_ms(attempt->upstream->loop);
+    expect_progress(attempt, attempt->request.config->idle_timeout_ms);
+    if (size == attempt->text_size || !attempt->events->progress)
+        return;
+    attempt->text_size = size;
+    attempt->events->progress(attempt->context, attempt);
 }
 
 static bool on_body(void *context, uint64_t transfer, struct slice bytes)
@@ -119,12 +138,11 @@ static bool on_body(void *context, uint64_t transfer, struct slice bytes)
     struct attempt *attempt = context;
 
     (void)transfer;
-    switch (attempt->dialect->feed(attempt->reader, bytes)) {
+    switch (reader_feed(attempt->reader, bytes)) {
     case PROGRESS_NONE:
         return true;
     case PROGRESS_USEFUL:
-        attempt->answer_began = true;
-        expect_progress(attempt, attempt->upstream->config->idle_timeout_ms);
+        on_useful(attempt); /* may have freed it */
         return true;
     case PROGRESS_END:
         attempt->answer_ended = true;
@@ -163,29 +181,25 @@ static void on_done(void *context, uint64_t transfer,
     }
 }
 
-static const struct http_events events = {on_headers, on_body, on_done};
+static const struct http_events http_events = {on_headers, on_body, on_done};
 
-static uint64_t within(int64_t limit_ms, uint64_t left_ms)
+static bool submit(struct attempt *attempt, struct error *err)
 {
-    return (uint64_t)limit_ms < left_ms ? (uint64_t)limit_ms : left_ms;
-}
-
-static bool submit(struct attempt *attempt, const struct candidate *candidate,
-                   const struct chat *chat, uint64_t left_ms, struct error *err)
-{
-    const struct config *config = attempt->upstream->config;
-    const struct config_provider *provider = attempt->provider;
+    const struct attempt_request *request = &attempt->request;
+    const struct config *config = request->config;
+    const struct config_provider *provider = request->provider;
     const struct endpoint endpoint = {
         .base_url = provider->base_url,
-        .api_key = provider->api_key,
+        .api_key = request->key->secret,
         .organization = provider->organization,
         .project = provider->project,
+        .api_version = provider->api_version,
     };
     struct provider_request *built =
         arena_alloc(&attempt->arena, sizeof(*built));
 
-    if (!attempt->dialect->build(&endpoint, candidate, chat, &attempt->arena,
-                                 built, err))
+    if (!dialect_build(attempt->dialect, &endpoint, request->candidate,
+                       request->chat, &attempt->arena, built, err))
         return false;
     attempt->transfer = http_submit(
         attempt->upstream->http,
@@ -195,38 +209,34 @@ static bool submit(struct attempt *attempt, const struct candidate *candidate,
             .header_count = built->header_count,
             .body = built->body,
             .plain_http_allowed = provider->plain_http,
-            .connect_timeout_ms = within(config->connect_timeout_ms, left_ms),
-            .headers_timeout_ms = within(config->headers_timeout_ms, left_ms),
-            .total_timeout_ms = left_ms,
+            .connect_timeout_ms =
+                within(config->connect_timeout_ms, request->share.silence_ms),
+            .headers_timeout_ms =
+                within(config->headers_timeout_ms, request->share.silence_ms),
+            .total_timeout_ms = request->share.total_ms,
             .max_body_bytes = PROVIDER_ANSWER_MAX,
+            .pausable = attempt->events->progress != NULL,
         },
-        &events, attempt);
+        &http_events, attempt);
     return true;
 }
 
 struct attempt *attempt_new(const struct upstream *upstream,
-                            const struct candidate *candidate,
-                            const struct chat *chat, uint64_t left_ms,
-                            attempt_done *done, void *context,
+                            const struct attempt_request *request,
+                            const struct attempt_events *events, void *context,
                             struct error *err)
 {
-    const struct config_provider *provider =
-        find_provider(upstream->config, candidate->provider);
-    struct attempt *attempt;
+    struct attempt *attempt = mem_alloc(sizeof(*attempt));
 
-    if (!provider) {
-        error_set(err, ERR_NO_ROUTE, "provider %.*s is not configured",
-                  SLICE_ARG(candidate->provider));
-        return NULL;
-    }
-    attempt = mem_alloc(sizeof(*attempt));
     attempt->upstream = upstream;
-    attempt->provider = provider;
-    attempt->dialect = dialect_find(provider->dialect);
-    attempt->done = done;
+    attempt->request = *request;
+    attempt->dialect = dialect_for(dialect_find(request->provider->dialect),
+                                   request->candidate, request->chat);
+    attempt->started_ms = loop_now_ms(upstream->loop);
+    attempt->events = events;
     attempt->context = context;
     arena_init(&attempt->arena, ARENA_BLOCK);
-    if (!submit(attempt, candidate, chat, left_ms, err)) {
+    if (!submit(attempt, err)) {
         attempt_free(attempt);
         return NULL;
     }
@@ -241,7 +251,60 @@ void attempt_free(struct attempt *attempt)
         http_cancel(attempt->upstream->http, attempt->transfer);
     loop_timer_stop(&attempt->silence);
     if (attempt->reader)
-        attempt->dialect->reader_free(attempt->reader);
+        reader_free(attempt->reader);
     arena_release(&attempt->arena);
     mem_free(attempt);
+}
+
+bool attempt_has_answer(const struct attempt *attempt)
+{
+    return attempt->reader != NULL;
+}
+
+struct slice attempt_text(const struct attempt *attempt)
+{
+    return attempt->reader ? reader_text(attempt->reader) : slice_of(NULL);
+}
+
+void attempt_pause(struct attempt *attempt)
+{
+    if (attempt->paused || attempt->transfer == 0)
+        return;
+    attempt->paused = true;
+    loop_timer_stop(&attempt->silence);
+    http_pause(attempt->upstream->http, attempt->transfer);
+}
+
+void attempt_resume(struct attempt *attempt)
+{
+    if (!attempt->paused)
+        return;
+    attempt->paused = false;
+    if (attempt->transfer == 0)
+        return;
+    expect_progress(attempt, attempt->request.config->idle_timeout_ms);
+    http_resume(attempt->upstream->http, attempt->transfer);
+}
+
+const struct rate_limits *attempt_limits(const struct attempt *attempt)
+{
+    return attempt->reader ? reader_limits(attempt->reader)
+                           : &RATE_LIMITS_UNKNOWN;
+}
+
+int64_t attempt_latency_ms(const struct attempt *attempt)
+{
+    return attempt->first_ms == 0
+               ? -1
+               : (int64_t)(attempt->first_ms - attempt->started_ms);
+}
+
+uint64_t attempt_started_ms(const struct attempt *attempt)
+{
+    return attempt->started_ms;
+}
+
+const struct config_key *attempt_key(const struct attempt *attempt)
+{
+    return attempt->request.key;
 }

@@ -22,9 +22,6 @@ static bool admit(const struct service *service, struct error *err)
     if (service->draining)
         return error_set(err, ERR_SHUTTING_DOWN,
                          "this router is shutting down");
-    if (service->in_flight >= (size_t)service->config->max_in_flight)
-        return error_set(err, ERR_OVERLOADED, "%zu requests are in flight",
-                         service->in_flight);
     return true;
 }
 
@@ -44,24 +41,57 @@ static void join(struct service *service, struct job *job,
     taker_join(service, job, &reply, origin);
 }
 
+static bool is_cacheable(const struct service *service,
+                         const struct request *request)
+{
+    const struct config *config = service->config;
+
+    if (config->max_cache_bytes == 0 || request->operation == OP_STREAM)
+        return false;
+    return request->options.cache == CACHE_YES ||
+           (request->options.cache == CACHE_DEFAULT &&
+            config->cache_by_default);
+}
+
+/* An id stands for one question. */
+static void refuse_other_question(struct service *service,
+                                  const struct call *call,
+                                  const struct origin *origin)
+{
+    struct error err;
+
+    error_at(&err, ERR_INVALID_REQUEST, "opts.request_id",
+             "stands for another question, asked a moment ago");
+    refuse(service, call, origin, &err);
+}
+
+static bool is_same(const struct asked *asked, const unsigned char *digest)
+{
+    return memcmp(asked->digest, digest, DIGEST_SIZE) == 0;
+}
+
 /* The same request_id in flight or just answered: no second provider call. */
-static bool share(struct service *service, const struct call *call,
-                  const struct origin *origin)
+static bool share_by_id(struct service *service, const struct call *call,
+                        const struct origin *origin, const struct asked *asked)
 {
     struct slice request_id = call->request.options.request_id;
-    struct job *job;
+    struct job *job = map_find(&service->by_request, request_id);
+    const unsigned char *digest;
     struct slice answer;
 
-    if (request_id.size == 0)
-        return false;
-    job = map_find(&service->by_request, request_id);
     if (job) {
-        join(service, job, call, origin);
+        if (job->stream || !is_same(asked, job->asked.digest))
+            refuse_other_question(service, call, origin);
+        else
+            join(service, job, call, origin);
         return true;
     }
-    answer = answers_find(service, request_id);
-    if (answer.size == 0)
+    if (!answers_find(service, request_id, &answer, &digest))
         return false;
+    if (!is_same(asked, digest)) {
+        refuse_other_question(service, call, origin);
+        return true;
+    }
     service->stats.shared++;
     buf_clear(&service->value);
     buf_append_slice(&service->value, answer);
@@ -69,20 +99,93 @@ static bool share(struct service *service, const struct call *call,
     return true;
 }
 
+/* The same question was answered not long ago. */
+static bool share_by_question(struct service *service, const struct call *call,
+                              const struct origin *origin,
+                              const struct asked *asked)
+{
+    const struct cached *cached = cache_find(service, asked->digest);
+    struct account account;
+
+    if (!cached) {
+        service->stats.cache_misses++;
+        return false;
+    }
+    service->stats.cache_hits++;
+    account = cached->account;
+    account.request_id = call->request.options.request_id;
+    account.duration_ms = 0;
+    buf_clear(&service->value);
+    reply_put_result(&service->value, &call->request, cached->result, &account);
+    deliver(service, &call->reply, origin, call->request.operation);
+    return true;
+}
+
+static bool share(struct service *service, const struct call *call,
+                  const struct origin *origin, struct asked *asked)
+{
+    bool has_id = call->request.options.request_id.size > 0;
+
+    *asked = (struct asked){.cacheable = is_cacheable(service, &call->request)};
+    if (!has_id && !asked->cacheable)
+        return false;
+    asked_digest(service, &call->request, asked);
+    return (has_id && share_by_id(service, call, origin, asked)) ||
+           (asked->cacheable &&
+            share_by_question(service, call, origin, asked));
+}
+
 static void select_model(struct service *service, const struct call *call,
                          const struct origin *origin)
 {
+    const struct plan_need need = {
+        .operation = OP_SELECT_MODEL,
+        .options = &call->request.options,
+        .supply = service->supply,
+        .clock = service_clock(service),
+        .chance = service_chance(service),
+    };
     struct plan plan;
     struct error err;
 
-    if (!router_plan(&service->routing, OP_SELECT_MODEL, &call->request.options,
-                     &plan, &err)) {
+    if (!router_plan(&service->settings->routing, &need, &plan, &err)) {
         refuse(service, call, origin, &err);
         return;
     }
-    reply_put_selection(&service->value, &call->request,
-                        plan.candidates[0].model, plan.candidates[0].provider);
+    reply_put_selection(&service->value, &call->request, &plan);
     deliver(service, &call->reply, origin, OP_SELECT_MODEL);
+}
+
+/* All who wait for it get `cancelled`. */
+static bool cancel(struct service *service, const struct request *request)
+{
+    struct job *job = request->reference.size > 0
+                          ? stream_find(service, request->reference)
+                          : map_find(&service->by_request, request->text);
+    struct error err;
+
+    if (!job)
+        return false;
+    error_set(&err, ERR_CANCELLED, "the request was cancelled");
+    job_fail(job, &err);
+    return true;
+}
+
+static void put_complexity(struct service *service, const struct call *call)
+{
+    enum complexity complexity =
+        complexity_for(OP_CALL, call->request.options.task_type);
+
+    term_put_atom(&service->value, complexity_atom(complexity));
+}
+
+static void reload(struct service *service, const struct call *call,
+                   const struct origin *origin)
+{
+    struct error err;
+
+    if (!reload_start(service, &call->reply, origin, &err))
+        refuse(service, call, origin, &err);
 }
 
 /* The answer is on its way before anything closes. */
@@ -124,6 +227,28 @@ static void answer_at_once(struct service *service, const struct call *call,
     case OP_DRAIN:
         drain(service, call, origin);
         return;
+    case OP_AVAILABLE_MODELS:
+        info_put_model_names(service, out);
+        break;
+    case OP_COMPLEXITY_FOR_TASK:
+        put_complexity(service, call);
+        break;
+    case OP_CANCEL: {
+        bool found = cancel(service, &call->request);
+
+        buf_clear(out);
+        reply_put_boolean(out, found);
+        break;
+    }
+    case OP_RELOAD:
+        reload(service, call, origin);
+        return;
+    case OP_ROUTE:
+    case OP_ROUTE_COMPLETION:
+    case OP_STREAM:
+    case OP_ANALYZE_COMPLEXITY:
+    case OP_RESEARCH:
+    case OP_EMBED:
     case OP_GENERATE_TASK:
     case OP_PARSE_PRD:
     case OP_EXPAND_TASK:
@@ -139,6 +264,7 @@ static void answer_at_once(struct service *service, const struct call *call,
 static void submit(struct service *service, const struct call *call,
                    const struct origin *origin)
 {
+    struct asked asked;
     struct error err;
 
     service->stats.requests[call->request.operation]++;
@@ -150,9 +276,9 @@ static void submit(struct service *service, const struct call *call,
         refuse(service, call, origin, &err);
         return;
     }
-    if (share(service, call, origin))
+    if (share(service, call, origin, &asked))
         return;
-    if (!job_start(service, call, origin, &err))
+    if (!job_start(service, call, origin, &asked, &err))
         refuse(service, call, origin, &err);
 }
 

@@ -25,6 +25,15 @@ static void put_number_or_nil(struct buf *out, const char *key, double value)
         term_put_float(out, value);
 }
 
+static void put_integer_or_nil(struct buf *out, const char *key, int64_t value)
+{
+    term_put_atom(out, key);
+    if (value < 0)
+        term_put_atom(out, "nil");
+    else
+        term_put_integer(out, value);
+}
+
 static void put_slice(struct buf *out, const char *key, struct slice text)
 {
     term_put_atom(out, key);
@@ -148,11 +157,104 @@ static uint64_t cpu_us(void)
            (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
+static void put_waiting_side(const struct service *service, struct buf *out)
+{
+    term_put_atom(out, "queue");
+    term_put_map(out, 3);
+    put_count(out, "calling", service->calling);
+    put_count(out, "waiting", service->waiting);
+    put_count(out, "most", service->admission.queue.max);
+}
+
+static void put_decisions(const struct stats *stats, struct buf *out)
+{
+    term_put_atom(out, "decisions");
+    term_put_map(out, STRATEGY_COUNT + 2);
+    put_count(out, "model", stats->explicit_models);
+    for (int i = 0; i < STRATEGY_COUNT; i++)
+        put_count(out, strategy_name((enum strategy)i), stats->strategies[i]);
+    put_count(out, "fallbacks", stats->fallbacks);
+}
+
+static void put_cache_side(const struct service *service, struct buf *out)
+{
+    term_put_atom(out, "cache");
+    term_put_map(out, 4);
+    put_count(out, "hits", service->stats.cache_hits);
+    put_count(out, "misses", service->stats.cache_misses);
+    put_count(out, "entries", service->cache.count);
+    put_count(out, "bytes", service->cached_bytes);
+}
+
+struct counted_list {
+    struct buf *out; /* NULL: only counted */
+    size_t count;
+};
+
+static void put_key(void *context, const struct supply_key_view *view)
+{
+    struct counted_list *list = context;
+    struct buf *out = list->out;
+
+    list->count++;
+    if (!out)
+        return;
+    term_put_map(out, 13);
+    put_slice(out, "provider", view->provider);
+    put_slice(out, "key", view->key);
+    term_put_atom(out, "state");
+    term_put_atom(out, view->state);
+    put_count(out, "returns_ms", view->returns_ms);
+    put_number_or_nil(out, "failure_rate", view->failure_rate);
+    put_count(out, "in_flight", view->in_flight);
+    put_count(out, "granted", view->granted);
+    put_count(out, "failed", view->failed);
+    put_count(out, "benches", view->benches);
+    put_integer_or_nil(out, "requests_room", view->requests_room);
+    put_integer_or_nil(out, "tokens_room", view->tokens_room);
+    put_number_or_nil(out, "day_usd", view->day_usd);
+    put_number_or_nil(out, "month_usd", view->month_usd);
+}
+
+static void put_latency(void *context, const struct supply_model_view *view)
+{
+    struct counted_list *list = context;
+    struct buf *out = list->out;
+
+    list->count++;
+    if (!out)
+        return;
+    term_put_map(out, 4);
+    put_slice(out, "provider", view->provider);
+    put_slice(out, "model", view->model);
+    put_number_or_nil(out, "latency_ms", view->latency_ms);
+    put_count(out, "measured", view->measured);
+}
+
+static void put_supply_side(const struct service *service, struct buf *out)
+{
+    struct supply_clock clock = service_clock(service);
+    struct counted_list keys = {NULL, 0}, models = {NULL, 0};
+
+    supply_each_key(service->supply, &clock, put_key, &keys);
+    supply_each_model(service->supply, put_latency, &models);
+    term_put_atom(out, "keys");
+    term_put_list(out, keys.count);
+    keys.out = out;
+    supply_each_key(service->supply, &clock, put_key, &keys);
+    term_put_nil(out);
+    term_put_atom(out, "latencies");
+    term_put_list(out, models.count);
+    models.out = out;
+    supply_each_model(service->supply, put_latency, &models);
+    term_put_nil(out);
+}
+
 void info_put_stats(const struct service *service, struct buf *out)
 {
     const struct stats *stats = &service->stats;
 
-    term_put_map(out, 16);
+    term_put_map(out, 24);
     put_count(out, "uptime_ms",
               loop_now_ms(&service->loop) - service->started_ms);
     put_count(out, "in_flight", service->in_flight);
@@ -164,6 +266,13 @@ void info_put_stats(const struct service *service, struct buf *out)
     put_count(out, "ignored", stats->ignored);
     put_count(out, "undeliverable", stats->undeliverable);
     put_provider_side(service, out);
+    put_decisions(stats, out);
+    put_supply_side(service, out);
+    put_waiting_side(service, out);
+    put_cache_side(service, out);
+    put_count(out, "stream_pauses", stats->pauses);
+    put_count(out, "reloads", stats->reloads);
+    put_count(out, "reloads_failed", stats->reloads_failed);
     put_node_side(service, out);
     put_count(out, "loop_turns", service->loop.turns);
     put_count(out, "longest_stall_ms", loop_longest_stall_ms(&service->loop));
@@ -174,8 +283,8 @@ void info_put_stats(const struct service *service, struct buf *out)
 
 static bool is_configured(const struct service *service, struct slice provider)
 {
-    for (size_t i = 0; i < service->routing.provider_count; i++)
-        if (slice_equal(service->routing.providers[i], provider))
+    for (size_t i = 0; i < service->settings->routing.provider_count; i++)
+        if (slice_equal(service->settings->routing.providers[i], provider))
             return true;
     return false;
 }
@@ -194,23 +303,44 @@ static void put_model(const struct model *model, struct buf *out)
     put_number_or_nil(out, "output_usd_per_mtok", model->prices.output);
 }
 
+/* "simple"; of a task type "complex/qa", with an asterisk for any complexity.
+ */
+static void put_route_name(const struct route *route, struct buf *out)
+{
+    const char *complexity = route->complexity == COMPLEXITY_UNSET
+                                 ? "*"
+                                 : complexity_atom(route->complexity);
+    char name[256];
+    int size;
+
+    if (route->task_type.size == 0) {
+        term_put_atom(out, complexity);
+        return;
+    }
+    size = snprintf(name, sizeof(name), "%s/%.*s", complexity,
+                    SLICE_ARG(route->task_type));
+    term_put_binary(out, slice_make(name, (size_t)size < sizeof(name)
+                                              ? (size_t)size
+                                              : sizeof(name) - 1));
+}
+
 static void put_routes(const struct service *service, struct buf *out)
 {
-    term_put_map(out, service->routing.route_count);
-    for (size_t i = 0; i < service->routing.route_count; i++) {
-        const struct route *route = &service->routing.routes[i];
+    term_put_map(out, service->settings->routing.route_count);
+    for (size_t i = 0; i < service->settings->routing.route_count; i++) {
+        const struct route *route = &service->settings->routing.routes[i];
 
-        term_put_atom(out, complexity_atom(route->complexity));
+        put_route_name(route, out);
         term_put_list(out, route->count);
         for (size_t k = 0; k < route->count; k++)
-            term_put_binary(out, route->candidates[k]);
+            term_put_binary(out, route->candidates[k].model);
         term_put_nil(out);
     }
 }
 
 void info_put_models(const struct service *service, struct buf *out)
 {
-    const struct catalogue *catalogue = service->routing.catalogue;
+    const struct catalogue *catalogue = service->settings->routing.catalogue;
     size_t count = 0;
 
     for (size_t i = 0; i < catalogue->count; i++)
@@ -223,5 +353,34 @@ void info_put_models(const struct service *service, struct buf *out)
     for (size_t i = 0; i < catalogue->count; i++)
         if (is_configured(service, catalogue->models[i].provider))
             put_model(&catalogue->models[i], out);
+    term_put_nil(out);
+}
+
+static void put_model_name(const struct model *model, struct buf *out)
+{
+    char name[512];
+    int size = snprintf(name, sizeof(name), "%.*s/%.*s",
+                        SLICE_ARG(model->provider), SLICE_ARG(model->id));
+
+    term_put_binary(out, slice_make(name, (size_t)size < sizeof(name)
+                                              ? (size_t)size
+                                              : sizeof(name) - 1));
+}
+
+void info_put_model_names(const struct service *service, struct buf *out)
+{
+    const struct catalogue *catalogue = service->settings->routing.catalogue;
+    size_t count = 0;
+
+    for (size_t i = 0; i < catalogue->count; i++)
+        count += is_configured(service, catalogue->models[i].provider);
+    term_put_list(out, count);
+    for (size_t i = 0; i < catalogue->count; i++) {
+        const struct model *model = &catalogue->models[i];
+
+        if (!is_configured(service, model->provider))
+            continue;
+        put_model_name(model, out);
+    }
     term_put_nil(out);
 }

@@ -1,9 +1,7 @@
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "llm_router/base/log.h"
-#include "llm_router/core/quote.h"
 #include "service/service_internal.h"
 
 enum {
@@ -14,16 +12,22 @@ enum {
 
 /* The edges of the state machine; anything else is a defect. */
 static const unsigned edges[] = {
-    [JOB_NEW] = 1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
+    [JOB_NEW] = 1u << JOB_QUEUED | 1u << JOB_CALLING | 1u << JOB_DONE |
+                1u << JOB_CANCELLED,
+    [JOB_QUEUED] = 1u << JOB_QUEUED | 1u << JOB_CALLING | 1u << JOB_DONE |
+                   1u << JOB_CANCELLED,
     [JOB_CALLING] = 1u << JOB_VALIDATING | 1u << JOB_BACKOFF |
-                    1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
-    [JOB_BACKOFF] = 1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
-    [JOB_VALIDATING] = 1u << JOB_CALLING | 1u << JOB_DONE | 1u << JOB_CANCELLED,
+                    1u << JOB_CALLING | 1u << JOB_QUEUED | 1u << JOB_DONE |
+                    1u << JOB_CANCELLED,
+    [JOB_BACKOFF] = 1u << JOB_CALLING | 1u << JOB_QUEUED | 1u << JOB_DONE |
+                    1u << JOB_CANCELLED,
+    [JOB_VALIDATING] = 1u << JOB_CALLING | 1u << JOB_QUEUED | 1u << JOB_DONE |
+                       1u << JOB_CANCELLED,
     [JOB_DONE] = 0,
     [JOB_CANCELLED] = 0,
 };
 
-static void job_move(struct job *job, enum job_state state)
+void job_move(struct job *job, enum job_state state)
 {
     if (!(edges[job->state] & 1u << state)) {
         log_line(LOG_ERROR, "job", "bad move from state %d to %d", job->state,
@@ -33,9 +37,7 @@ static void job_move(struct job *job, enum job_state state)
     job->state = state;
 }
 
-static void ask(struct job *job);
-
-static uint64_t left_ms(const struct job *job)
+uint64_t job_left_ms(const struct job *job)
 {
     uint64_t now = loop_now_ms(&job->service->loop);
 
@@ -53,6 +55,9 @@ static struct account account_of(const struct job *job)
         .duration_ms =
             (int64_t)(loop_now_ms(&job->service->loop) - job->started_ms),
         .attempts = job->attempts,
+        .decision = &job->plan.decision,
+        .records = job->records,
+        .record_count = job->record_count,
     };
 }
 
@@ -65,10 +70,15 @@ static uint64_t next_random(struct service *service)
     return service->chance * 0x2545F4914F6CDD1Du;
 }
 
-/* In [0, 1). */
-static double next_chance(struct service *service)
+double service_chance(struct service *service)
 {
     return (double)(next_random(service) >> 11) * 0x1p-53;
+}
+
+struct supply_clock service_clock(const struct service *service)
+{
+    return (struct supply_clock){loop_now_ms(&service->loop),
+                                 loop_unix_ms() / 1000};
 }
 
 /* A caller that gave no request_id finds its call in the log by this one. */
@@ -84,17 +94,22 @@ static struct slice make_request_id(struct service *service,
     return slice_make(id, REQUEST_ID_SIZE);
 }
 
-/* Frees everything; the job must have left all tables but its own list. */
+/* Frees everything; the job's takers must have left. */
 static void job_free(struct job *job)
 {
     struct service *service = job->service;
+    struct slice request_id = job->request.options.request_id;
     struct arena arena = job->arena;
 
     loop_timer_stop(&job->backoff);
-    attempt_free(job->attempt);
+    line_leave(job);
+    ask_abort(job);
+    stream_close(job);
+    slot_give(job);
     list_remove(&job->link);
-    if (job->request.options.request_id.size > 0)
-        map_remove(&service->by_request, job->request.options.request_id);
+    if (request_id.size > 0 && map_find(&service->by_request, request_id) == job)
+        map_remove(&service->by_request, request_id);
+    settings_drop(job->settings);
     arena_release(&arena);
     service->in_flight--;
     if (service->in_flight == 0 && service->draining && service->on_idle)
@@ -105,6 +120,8 @@ void job_cancel(struct job *job)
 {
     job_move(job, JOB_CANCELLED);
     job->service->stats.cancelled++;
+    LIST_EACH(link, &job->takers)
+    taker_unwatch(job->service, LIST_ENTRY(link, struct taker, link));
     job_free(job);
 }
 
@@ -122,7 +139,20 @@ static void answer_takers(struct job *job)
 
         deliver(service, &taker->reply, &taker->origin, job->request.operation);
     }
+    if (job->stream)
+        stream_deliver(job);
     buf_shrink(&service->value, VALUE_KEEP);
+}
+
+static void log_end(const struct job *job, const struct account *account,
+                    const struct error *err)
+{
+    log_line(err ? LOG_INFO : LOG_DEBUG, "job",
+             "request=%.*s op=%s model=%.*s attempts=%d ms=%lld %s%s %s",
+             SLICE_ARG(job->request_id), operation_atom(job->request.operation),
+             SLICE_ARG(job->model), job->attempts,
+             (long long)account->duration_ms, err ? "error=" : "ok",
+             err ? error_atom(err->code) : "", err ? err->message : "");
 }
 
 void job_fail(struct job *job, const struct error *err)
@@ -132,29 +162,31 @@ void job_fail(struct job *job, const struct error *err)
 
     job_move(job, JOB_DONE);
     service->stats.failed[err->code]++;
-    log_line(LOG_INFO, "job",
-             "request=%.*s op=%s model=%.*s attempts=%d ms=%lld error=%s %s",
-             SLICE_ARG(job->request_id), operation_atom(job->request.operation),
-             SLICE_ARG(job->model), job->attempts,
-             (long long)account.duration_ms, error_atom(err->code),
-             err->message);
+    log_end(job, &account, err);
     buf_clear(&service->value);
-    reply_put_error(&service->value, err, &account);
+    if (job->stream)
+        reply_put_stream_error(&service->value, stream_reference(job), err,
+                               &account);
+    else
+        reply_put_error(&service->value, err, &account);
     answer_takers(job);
     job_free(job);
 }
 
-static void succeed(void *context)
+void job_succeed(struct job *job)
 {
-    struct job *job = context;
     struct service *service = job->service;
     struct account account = account_of(job);
-    struct slice request_id = job->request.options.request_id;
     struct error err;
 
     buf_clear(&service->value);
-    reply_put_result(&service->value, &job->request,
-                     dialogue_result(job->dialogue), &account);
+    if (job->stream)
+        reply_put_stream_done(&service->value, stream_reference(job),
+                              &job->request, dialogue_result(job->dialogue),
+                              &account);
+    else
+        reply_put_result(&service->value, &job->request,
+                         dialogue_result(job->dialogue), &account);
     if (service->value.failed) {
         error_set(&err, ERR_TOO_LARGE, "the answer is over %zu bytes",
                   service->value.max);
@@ -163,161 +195,41 @@ static void succeed(void *context)
     }
     job_move(job, JOB_DONE);
     service->stats.succeeded++;
-    log_line(LOG_DEBUG, "job",
-             "request=%.*s op=%s model=%.*s attempts=%d ms=%lld ok",
-             SLICE_ARG(job->request_id), operation_atom(job->request.operation),
-             SLICE_ARG(job->model), job->attempts,
-             (long long)account.duration_ms);
-    if (request_id.size > 0)
-        answers_keep(service, request_id, buf_slice(&service->value));
+    service->stats.fallbacks += job->candidate > 0;
+    log_end(job, &account, NULL);
+    if (job->request.options.request_id.size > 0 && !job->stream)
+        answers_keep(service, job, buf_slice(&service->value));
     answer_takers(job);
+    if (job->asked.cacheable)
+        cache_keep(job, &account);
     job_free(job);
 }
 
-static void account_for(struct job *job, const struct completion *completion)
+static size_t text_size(const struct request *request)
 {
-    const struct candidate *candidate = &job->plan.candidates[job->candidate];
-    struct stats *stats = &job->service->stats;
-    double cost = candidate->entry ? usage_cost(&completion->usage,
-                                                &candidate->entry->prices)
-                                   : (double)NAN;
+    size_t size = request->text.size + request->context.size;
 
-    usage_add(&job->usage, &completion->usage);
-    if (completion->usage.input_tokens > 0)
-        stats->input_tokens += (uint64_t)completion->usage.input_tokens;
-    if (completion->usage.output_tokens > 0)
-        stats->output_tokens += (uint64_t)completion->usage.output_tokens;
-    if (!isnan(cost)) {
-        stats->cost_usd += cost;
-        job->cost_usd = isnan(job->cost_usd) ? cost : job->cost_usd + cost;
-    }
-    if (completion->model.size > 0 &&
-        !slice_equal(completion->model, job->model))
-        job->model = arena_copy(&job->arena, completion->model);
+    for (size_t i = 0; i < request->message_count; i++)
+        size += request->messages[i].content.size;
+    for (size_t i = 0; i < request->text_count; i++)
+        size += request->texts[i].size;
+    for (size_t i = 0; i < request->given_count; i++)
+        size += request->given[i].json.size;
+    return size;
 }
 
-static void on_completion(struct job *job, const struct completion *completion)
+static int64_t input_tokens(const struct request *request)
 {
-    struct error err;
+    int64_t tokens =
+        estimate_tokens(request->text) + estimate_tokens(request->context);
 
-    job_move(job, JOB_VALIDATING);
-    account_for(job, completion);
-    switch (dialogue_answer(job->dialogue, completion, &err)) {
-    case DIALOGUE_ASK:
-        job->retries = 0;
-        job->service->stats.turns++;
-        ask(job);
-        return;
-    case DIALOGUE_DONE:
-        /* To take a large answer in was enough for one turn of the loop. */
-        if (completion->text.size > LARGE_TEXT)
-            loop_timer_start(&job->service->loop, &job->backoff, 0, succeed,
-                             job);
-        else
-            succeed(job);
-        return;
-    case DIALOGUE_FAIL:
-        job_fail(job, &err);
-        return;
-    }
-}
-
-static void on_backoff_over(void *context)
-{
-    ask(context);
-}
-
-static bool next_candidate(struct job *job,
-                           const struct provider_failure *failure)
-{
-    if (!failure->try_next || job->candidate + 1 >= job->plan.count ||
-        left_ms(job) == 0)
-        return false;
-    job->candidate++;
-    job->retries = 0;
-    job->model = job->plan.candidates[job->candidate].model;
-    return true;
-}
-
-/* A provider may echo the request in its message. */
-static void give_up(struct job *job, const struct provider_failure *failure)
-{
-    struct error error = failure->error;
-
-    if (quotes_chat(slice_of(error.message), dialogue_chat(job->dialogue)))
-        snprintf(error.message, sizeof(error.message),
-                 "the provider said %d and quoted the request",
-                 error.http_status);
-    job_fail(job, &error);
-}
-
-static void on_failure(struct job *job, const struct provider_failure *failure)
-{
-    const struct config *config = job->service->config;
-    const struct retry_policy policy = {
-        .max_retries = (int)config->max_retries,
-        .base_delay_ms = 500,
-        .max_delay_ms = 8000,
-        .max_retry_after_ms = config->max_retry_after_ms,
-    };
-    int64_t delay =
-        retry_delay(&policy, &failure->retry, job->retries,
-                    (int64_t)left_ms(job), next_chance(job->service));
-
-    if (delay >= 0) {
-        job_move(job, JOB_BACKOFF);
-        job->retries++;
-        job->service->stats.retries++;
-        loop_timer_start(&job->service->loop, &job->backoff, (uint64_t)delay,
-                         on_backoff_over, job);
-        return;
-    }
-    if (next_candidate(job, failure)) {
-        job->service->stats.retries++;
-        ask(job);
-        return;
-    }
-    give_up(job, failure);
-}
-
-static void on_attempt_done(void *context, struct attempt *attempt,
-                            const struct completion *completion,
-                            const struct provider_failure *failure)
-{
-    struct job *job = context;
-
-    /* The attempt owns what it reports; it goes after that was used. */
-    job->attempt = NULL;
-    if (completion) {
-        on_completion(job, completion);
-        attempt_free(attempt);
-        return;
-    }
-    on_failure(job, failure);
-    attempt_free(attempt);
-}
-
-static void ask(struct job *job)
-{
-    const struct chat *chat = dialogue_chat(job->dialogue);
-    struct error err;
-
-    if (left_ms(job) == 0) {
-        error_set(&err, ERR_TIMEOUT, "the deadline passed after %d attempts",
-                  job->attempts);
-        job_fail(job, &err);
-        return;
-    }
-    job->attempt = attempt_new(&job->service->upstream,
-                               &job->plan.candidates[job->candidate], chat,
-                               left_ms(job), on_attempt_done, job, &err);
-    if (!job->attempt) {
-        job_fail(job, &err);
-        return;
-    }
-    job->attempts++;
-    job->service->stats.attempts++;
-    job_move(job, JOB_CALLING);
+    for (size_t i = 0; i < request->message_count; i++)
+        tokens += estimate_tokens(request->messages[i].content);
+    for (size_t i = 0; i < request->text_count; i++)
+        tokens += estimate_tokens(request->texts[i]);
+    for (size_t i = 0; i < request->given_count; i++)
+        tokens += estimate_tokens(request->given[i].json);
+    return tokens;
 }
 
 /* The job lives in its own arena, which is the one the call was decoded into.
@@ -333,6 +245,7 @@ static struct job *job_new(struct service *service, const struct call *call)
         timeout_ms = service->config->request_timeout_ms;
     *job = (struct job){
         .service = service,
+        .settings = settings_keep(service->settings),
         .state = JOB_NEW,
         .arena = arena,
         .request = call->request,
@@ -353,45 +266,106 @@ static struct job *job_new(struct service *service, const struct call *call)
     return job;
 }
 
-static size_t text_size(const struct request *request)
+static bool begin(struct job *job, struct error *err)
 {
-    size_t size = request->text.size + request->context.size;
+    const struct model *entry = job->plan.candidates[job->candidate].entry;
+    const struct dialogue_room room = {
+        .context_tokens = entry ? entry->context_tokens : -1,
+        .max_output_tokens = entry ? entry->max_output_tokens : -1,
+    };
 
-    for (size_t i = 0; i < request->message_count; i++)
-        size += request->messages[i].content.size;
-    return size;
+    job->dialogue =
+        dialogue_begin(&job->arena, &job->request,
+                       &job->settings->assets.prompts, &room, err);
+    return job->dialogue != NULL;
 }
 
-static void begin(void *context)
+void job_go_on(struct job *job)
 {
-    struct job *job = context;
     struct error err;
 
-    job->dialogue = dialogue_begin(&job->arena, &job->request,
-                                   &job->service->assets->prompts, &err);
-    if (job->dialogue)
-        ask(job);
-    else
+    if (!slot_take(job))
+        line_wait(&job->service->admission, job, 0);
+    else if (!job->dialogue && !begin(job, &err))
         job_fail(job, &err);
+    else
+        ask(job);
+}
+
+static void go_on(void *context)
+{
+    job_go_on(context);
+}
+
+static bool plan(struct service *service, const struct call *call,
+                 int64_t tokens, struct plan *plan, struct error *err)
+{
+    const struct plan_need need = {
+        .operation = call->request.operation,
+        .options = &call->request.options,
+        .input_tokens = tokens,
+        .supply = service->supply,
+        .clock = service_clock(service),
+        .chance = service_chance(service),
+    };
+
+    return router_plan(&service->settings->routing, &need, plan, err);
+}
+
+static void count_decision(struct stats *stats, const struct request *request,
+                           const struct decision *decision)
+{
+    if (request->options.model.size > 0)
+        stats->explicit_models++;
+    else
+        stats->strategies[decision->strategy]++;
+}
+
+static void add_taker(struct service *service, struct job *job,
+                      const struct call *call, const struct origin *origin)
+{
+    /* The receiver of a stream is watched, and gets messages of its own. */
+    const struct reply_address receiver = {
+        .form = REPLY_NONE,
+        .pid = call->request.options.to,
+    };
+
+    if (call->request.operation == OP_STREAM) {
+        stream_open(job);
+        taker_join(service, job, &receiver,
+                   &(struct origin){.connection = origin->connection});
+    } else {
+        taker_join(service, job, &call->reply, origin);
+    }
 }
 
 bool job_start(struct service *service, const struct call *call,
-               const struct origin *origin, struct error *err)
+               const struct origin *origin, const struct asked *asked,
+               struct error *err)
 {
-    struct plan plan;
+    int64_t tokens = input_tokens(&call->request);
+    struct plan plan_made;
     struct job *job;
 
-    if (!router_plan(&service->routing, call->request.operation,
-                     &call->request.options, &plan, err))
+    if (!plan(service, call, tokens, &plan_made, err))
         return false;
+    count_decision(&service->stats, &call->request, &plan_made.decision);
     job = job_new(service, call);
-    job->plan = plan;
-    job->model = plan.candidates[0].model;
-    taker_join(service, job, &call->reply, origin);
+    job->plan = plan_made;
+    job->model = plan_made.candidates[0].model;
+    job->input_tokens = tokens;
+    job->connection = origin->connection;
+    job->asked = *asked;
+    add_taker(service, job, call, origin);
+    if (job->stream) {
+        buf_clear(&service->value);
+        reply_put_stream(&service->value, stream_reference(job));
+        deliver(service, &call->reply, origin, OP_STREAM);
+    }
     /* To read a large text was enough for one turn of the loop. */
-    if (text_size(&job->request) > LARGE_TEXT)
-        loop_timer_start(&service->loop, &job->backoff, 0, begin, job);
+    if (job->stream || text_size(&job->request) > LARGE_TEXT)
+        loop_timer_start(&service->loop, &job->backoff, 0, go_on, job);
     else
-        begin(job);
+        job_go_on(job);
     return true;
 }

@@ -12,7 +12,6 @@
 enum {
     NAME_RELEASE_MS = 2000, /* for global to forget the name */
     CLOSE_MS = 1000,        /* for peers to take the last answers */
-    ROUTES = 3,
 };
 
 /* Names the service answers to besides its pid. */
@@ -27,75 +26,7 @@ struct server {
     bool signalled;
     bool closing;
     struct tls_context *tls; /* NULL: plain distribution */
-    struct route routes[ROUTES];
-    struct slice providers[CONFIG_PROVIDERS_MAX];
 };
-
-static struct tls_context *load_tls(const struct config *config,
-                                    struct error *err)
-{
-    const struct tls_files files = {
-        .certificate = config->tls_cert,
-        .key = config->tls_key,
-        .authorities = config->tls_ca,
-    };
-
-    return tls_context_new(&files, err);
-}
-
-static bool check_tls(const struct config *config, struct error *err)
-{
-    struct tls_context *tls;
-
-    if (!config->tls_dist)
-        return true;
-    tls = load_tls(config, err);
-    tls_context_free(tls);
-    return tls != NULL;
-}
-
-bool server_check(const struct config *config, struct error *err)
-{
-    for (size_t i = 0; i < config->provider_count; i++) {
-        const struct config_provider *provider = &config->providers[i];
-        char path[ERROR_PATH_MAX];
-
-        if (dialect_find(provider->dialect))
-            continue;
-        snprintf(path, sizeof(path), "providers.%.*s.dialect",
-                 SLICE_ARG(provider->name));
-        return error_at(err, ERR_INVALID_REQUEST, path,
-                        "there is no dialect \"%.*s\"",
-                        SLICE_ARG(provider->dialect));
-    }
-    return check_tls(config, err);
-}
-
-static void set_up_routing(struct server *server, const struct config *config,
-                           const struct assets *assets)
-{
-    const struct {
-        enum complexity complexity;
-        const struct config_list *list;
-    } rows[ROUTES] = {
-        {COMPLEXITY_SIMPLE, &config->simple},
-        {COMPLEXITY_MEDIUM, &config->medium},
-        {COMPLEXITY_COMPLEX, &config->complex},
-    };
-
-    for (size_t i = 0; i < ROUTES; i++)
-        server->routes[i] = (struct route){
-            rows[i].complexity, rows[i].list->items, rows[i].list->count};
-    for (size_t i = 0; i < config->provider_count; i++)
-        server->providers[i] = config->providers[i].name;
-    server->service.routing = (struct routing){
-        .catalogue = &assets->catalogue,
-        .providers = server->providers,
-        .provider_count = config->provider_count,
-        .routes = server->routes,
-        .route_count = ROUTES,
-    };
-}
 
 /* The end. */
 
@@ -158,13 +89,22 @@ static void drain(void *context)
     node_release_name(service->node, NAME_RELEASE_MS, on_name_released, server);
 }
 
+static void reload_on_signal(struct service *service)
+{
+    static const struct reply_address nobody = {.form = REPLY_NONE};
+    static const struct origin nowhere = {0};
+    struct error err;
+
+    if (!reload_start(service, &nobody, &nowhere, &err))
+        log_line(LOG_WARN, "server", "SIGHUP: %s", err.message);
+}
+
 static void on_signal(void *context, int signal)
 {
     struct server *server = context;
 
     if (signal == SIGHUP) {
-        log_line(LOG_WARN, "server",
-                 "SIGHUP: the configuration is read at start only");
+        reload_on_signal(&server->service);
         return;
     }
     if (server->signalled) {
@@ -260,6 +200,13 @@ static void on_peer_down(void *context, uint64_t connection, struct slice peer)
              SLICE_ARG(peer), (unsigned long long)connection);
 }
 
+static void on_peer_drained(void *context, uint64_t connection)
+{
+    struct server *server = context;
+
+    stream_drained(&server->service, connection);
+}
+
 static const struct node_events node_events = {
     .ready = on_ready,
     .failed = on_failed,
@@ -271,6 +218,7 @@ static const struct node_events node_events = {
     .process_down = on_process_down,
     .peer_up = on_peer_up,
     .peer_down = on_peer_down,
+    .peer_drained = on_peer_drained,
 };
 
 /* Setting up and taking down. */
@@ -284,29 +232,44 @@ static uint64_t random_seed(void)
     return seed;
 }
 
-static void set_up_service(struct server *server, const struct config *config,
-                           const struct assets *assets)
+static void set_up_tables(struct service *service)
+{
+    uint64_t seed = service->seed;
+
+    list_init(&service->jobs);
+    list_init(&service->lines);
+    list_init(&service->paused);
+    list_init(&service->answered);
+    list_init(&service->cached);
+    map_init(&service->callers, seed);
+    map_init(&service->takers, seed);
+    map_init(&service->by_request, seed);
+    map_init(&service->by_reference, seed);
+    map_init(&service->answers, seed);
+    map_init(&service->cache, seed);
+    line_init(service, &service->admission, slice_of(NULL));
+}
+
+static void set_up_service(struct server *server, struct settings *settings)
 {
     struct service *service = &server->service;
-    uint64_t seed = random_seed();
+    const struct config *config = &settings->config;
 
+    service->settings = settings_keep(settings);
     service->config = config;
-    service->assets = assets;
-    service->chance = seed;
+    service->seed = service->chance = random_seed();
     service->on_drain = drain;
     service->context = server;
     loop_init(&service->loop);
     service->started_ms = loop_now_ms(&service->loop);
-    list_init(&service->jobs);
-    list_init(&service->answered);
-    map_init(&service->callers, seed);
-    map_init(&service->waiting, seed);
-    map_init(&service->by_request, seed);
-    map_init(&service->answers, seed);
+    set_up_tables(service);
     arena_init(&service->spare, 0);
     buf_init(&service->value, (size_t)config->max_frame_bytes);
     buf_init(&service->head, (size_t)config->max_frame_bytes);
-    set_up_routing(server, config, assets);
+    buf_init(&service->asked, SIZE_MAX);
+    service->supply = supply_new(service->seed);
+    settings_apply(settings, service->supply);
+    service->spending = spending_new(service);
 }
 
 static void set_up_io(struct server *server, const struct config *config)
@@ -333,14 +296,26 @@ static void set_up_io(struct server *server, const struct config *config)
         .handshake_timeout_ms = 7000,
         .max_handshakes = (size_t)config->max_handshakes,
         .tick_time_ms = (uint64_t)config->tick_time_ms,
+        .backlog_high_bytes = (size_t)config->max_stream_bytes,
     };
 
     service->upstream = (struct upstream){
         .loop = &service->loop,
         .http = http_new(&service->loop, &http),
-        .config = config,
     };
     service->node = node_new(&service->loop, &node, &node_events, server);
+}
+
+static void release_lines(struct service *service)
+{
+    line_release(&service->admission);
+    LIST_EACH(link, &service->lines)
+    {
+        struct line *line = LIST_ENTRY(link, struct line, link);
+
+        line_release(line);
+        mem_free(line);
+    }
 }
 
 static void release(struct server *server)
@@ -353,30 +328,41 @@ static void release(struct server *server)
     loop_timer_stop(&server->drain_limit);
     node_free(service->node);
     http_free(service->upstream.http);
+    reload_release(service);
+    spending_free(service->spending);
+    release_lines(service);
     access_release(service);
     answers_release(service);
-    map_release(&service->waiting);
+    cache_release(service);
+    map_release(&service->takers);
     map_release(&service->by_request);
+    map_release(&service->by_reference);
     arena_release(&service->spare);
     buf_release(&service->value);
     buf_release(&service->head);
+    buf_release(&service->asked);
     loop_release(&service->loop);
+    supply_free(service->supply);
+    settings_drop(service->settings);
     tls_context_free(server->tls);
 }
 
-enum exit_code server_run(const struct config *config,
-                          const struct assets *assets)
+enum exit_code server_run(struct settings *settings, int argc,
+                          const char *const *argv)
 {
+    const struct config *config = &settings->config;
     struct server *server = mem_alloc(sizeof(*server));
     enum exit_code exit_code;
     struct error err;
 
-    if (config->tls_dist && !(server->tls = load_tls(config, &err))) {
+    if (config->tls_dist && !(server->tls = settings_tls(config, &err))) {
         log_line(LOG_ERROR, "server", "%s: %s", err.path, err.message);
         mem_free(server);
         return EXIT_CONFIGURATION;
     }
-    set_up_service(server, config, assets);
+    server->service.argc = argc;
+    server->service.argv = argv;
+    set_up_service(server, settings);
     set_up_io(server, config);
     loop_on_signal(&server->service.loop, on_signal, server);
     node_start(server->service.node, (uint64_t)config->startup_timeout_ms);

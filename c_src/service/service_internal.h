@@ -4,42 +4,69 @@
 #define LLM_ROUTER_SERVICE_INTERNAL_H
 
 #include "llm_router/api/reply.h"
+#include "llm_router/base/digest.h"
 #include "llm_router/base/list.h"
 #include "llm_router/base/map.h"
-#include "llm_router/config/assets.h"
-#include "llm_router/config/config.h"
+#include "llm_router/core/fair_queue.h"
 #include "llm_router/dist/node.h"
 #include "llm_router/service/attempt.h"
+#include "llm_router/service/settings.h"
 #include "llm_router/service/stats.h"
 
+/* Jobs that wait for the same thing: a slot of this router, or room at a
+ * provider (waiting.c). */
+struct line {
+    struct list link; /* in service->lines */
+    struct service *service;
+    struct slice provider; /* empty: the router's own slots */
+    struct fair_queue queue;
+    struct loop_timer timer; /* room in a rate limit, the end of a bench */
+    struct loop_task wake;
+};
+
 struct service {
-    const struct config *config;
-    const struct assets *assets;
+    struct settings *settings;
+    const struct config *config; /* of the settings */
+    int argc;
+    const char *const *argv; /* for a reload */
+    struct reload *reload;   /* one that is under way, or NULL */
     struct loop loop;
     struct node *node;
     struct upstream upstream;
-    struct routing routing;
+    struct supply *supply;
+    struct spending *spending;
     struct stats stats;
     uint64_t started_ms;
+    uint64_t seed;   /* of maps whose keys strangers choose */
     uint64_t chance; /* state of the generator behind retry jitter */
 
     struct list jobs;
-    size_t in_flight;
+    size_t in_flight; /* jobs, those that wait included */
+    size_t calling;   /* jobs that hold a slot */
+    size_t waiting;   /* jobs in a line */
+    struct line admission;
+    struct list lines; /* one for each provider that somebody waited for */
+    struct list paused; /* streams whose receiver is slow */
     bool draining;
     void (*on_drain)(void *context); /* somebody called `drain` */
     void (*on_idle)(void *context);  /* draining and the last job is done */
     void *context;                   /* of both */
 
-    struct map callers;    /* struct caller by connection */
-    struct map waiting;    /* taker by what its caller would cancel with */
-    struct map by_request; /* job by request_id */
-    struct list answered;  /* struct answer, oldest first */
-    struct map answers;    /* struct answer by request_id */
+    struct map callers;      /* struct caller by connection */
+    struct map takers;       /* taker by what its caller would cancel with */
+    struct map by_request;   /* job by request_id */
+    struct map by_reference; /* stream's job by the reference's id */
+    struct list answered;    /* struct answer, oldest first */
+    struct map answers;      /* struct answer by request_id */
     size_t answered_bytes;
+    struct list cached; /* struct cached, oldest first */
+    struct map cache;   /* struct cached by digest */
+    size_t cached_bytes;
 
     struct arena spare; /* decodes a call; a job takes it over */
     struct buf value;   /* scratch: a result term */
     struct buf head;    /* scratch: what comes before it in a message */
+    struct buf asked;   /* scratch: what a digest is made of */
 };
 
 /* Who asked, as far as the distribution layer is concerned. */
@@ -58,7 +85,7 @@ struct taker {
     struct reply_address reply;
     struct origin origin;
     uint64_t monitor; /* ours on the receiving process; 0: none */
-    struct slice key; /* in service->waiting; empty: not there */
+    struct slice key; /* in service->takers; empty: not there */
 };
 
 /* Joins the job; the taker's memory and its reply's text are the job arena's.
@@ -84,6 +111,7 @@ void taker_rpc_abandoned(struct service *service, uint64_t call);
 
 enum job_state {
     JOB_NEW,
+    JOB_QUEUED, /* in a line */
     JOB_CALLING,
     JOB_BACKOFF,
     JOB_VALIDATING,
@@ -91,43 +119,153 @@ enum job_state {
     JOB_CANCELLED,
 };
 
+/* What is known of a question by which its answer may be shared. */
+struct asked {
+    bool known; /* the digest was made */
+    bool cacheable;
+    unsigned char digest[DIGEST_SIZE];
+};
+
 struct job {
     struct list link; /* in service->jobs */
     struct service *service;
+    struct settings *settings; /* those it began with */
     enum job_state state;
     struct arena arena; /* holds the job itself and all below */
     struct request request;
     struct slice request_id; /* the caller's, else one made here */
+    uint64_t connection;     /* of the first caller */
+    struct asked asked;
+    bool has_slot;
     struct list takers;
     struct plan plan;
     size_t candidate;
     struct dialogue *dialogue;
     struct attempt *attempt;
-    struct loop_timer backoff;
+    struct supply_grant grant; /* of the attempt; key 0: none */
+    struct loop_timer backoff; /* in a line: until the deadline */
+    struct line *line;
+    struct fair_entry place; /* in the line */
+    struct line *was_first_in; /* it was taken out to try again */
+    struct error *last;      /* of the latest attempt that failed; or NULL */
     int attempts;
     int retries; /* of the current question to the current candidate */
     uint64_t started_ms;
     uint64_t deadline_ms;
+    int64_t input_tokens; /* estimate */
     struct usage usage;
     double cost_usd;
     struct slice model; /* as the provider named it, else as asked */
+    struct attempt_record *records;
+    size_t record_count, record_capacity;
+    struct stream *stream; /* of the operation `stream`; else NULL */
 };
 
 /* Takes over the call's arena (service->spare) and answers every taker when it
  * is done. False: nothing was started, err says why. */
 bool job_start(struct service *service, const struct call *call,
-               const struct origin *origin, struct error *err);
+               const struct origin *origin, const struct asked *asked,
+               struct error *err);
 /* The last taker left, or the service ends: aborts and frees. */
 void job_cancel(struct job *job);
-/* Ends with an error for all takers. */
+/* Ends with an error, or with what the dialogue made, for all takers. */
 void job_fail(struct job *job, const struct error *err);
+void job_succeed(struct job *job);
+void job_move(struct job *job, enum job_state state);
+uint64_t job_left_ms(const struct job *job);
+/* Goes on where it waited: in a line, or before its first question. */
+void job_go_on(struct job *job);
+
+/* In [0, 1). */
+double service_chance(struct service *service);
+struct supply_clock service_clock(const struct service *service);
+
+/* Questions (ask.c): which candidate and key is asked, and what a failure
+ * leads to. */
+
+/* What the latest failed attempt was told, or an error of ERR_NONE. */
+struct error ask_error(const struct job *job);
+/* Puts the dialogue's question to the next candidate that can be had, waits
+ * for one, or fails. */
+void ask(struct job *job);
+/* Aborts the attempt, if there is one. */
+void ask_abort(struct job *job);
+
+/* Waiting for room (waiting.c). */
+
+void line_init(struct service *service, struct line *line,
+               struct slice provider);
+void line_release(struct line *line);
+struct line *line_of(struct service *service, struct slice provider);
+/* The job leaves its slot and waits: until line_wake, or `wait_ms` if that is
+ * over 0. It may be refused (ERR_OVERLOADED), which ends it or another one. */
+void line_wait(struct line *line, struct job *job, uint64_t wait_ms);
+void line_leave(struct job *job);
+/* Room may be there: those who wait try again, at the end of this turn. */
+void line_wake(struct line *line);
+/* A new configuration may have made room. */
+void lines_changed(struct service *service);
+/* True: the job holds a slot now (or held one). */
+bool slot_take(struct job *job);
+void slot_give(struct job *job);
+
+/* Streams (stream.c): answers that go to a process while they come. */
+
+/* Makes the reference by which the receiver knows it. */
+void stream_open(struct job *job);
+struct slice stream_reference(const struct job *job);
+/* Sends what is new of the text; reads no more while too much of it waits.
+ * False: the receiver's node went, and the job with it. */
+bool stream_send(struct job *job, struct slice text);
+/* Has the receiver got a part already? Then there is no second attempt. */
+bool stream_began(const struct job *job);
+/* Sends `service->value`; the job's takers must not be watched any more. */
+void stream_deliver(struct job *job);
+void stream_close(struct job *job);
+void stream_drained(struct service *service, uint64_t connection);
+/* NULL if there is none of that (raw) reference. */
+struct job *stream_find(struct service *service, struct slice reference);
 
 /* Recent answers by request_id (answers.c). */
-void answers_keep(struct service *service, struct slice request_id,
+
+/* The digest of what is asked, whoever asks. */
+void asked_digest(struct service *service, const struct request *request,
+                  struct asked *asked);
+void answers_keep(struct service *service, const struct job *job,
                   struct slice value);
-/* The answer as a raw term, or an empty slice. */
-struct slice answers_find(struct service *service, struct slice request_id);
+/* The answer as a raw term and the digest of its question; false: none. */
+bool answers_find(struct service *service, struct slice request_id,
+                  struct slice *value, const unsigned char **digest);
 void answers_release(struct service *service);
+
+/* Answers by their question (cache.c). */
+struct cached {
+    struct list link; /* in service->cached */
+    unsigned char digest[DIGEST_SIZE];
+    struct arena arena; /* the job's, with the result in it */
+    const struct result *result;
+    struct account account;
+    uint64_t at_ms;
+};
+const struct cached *cache_find(struct service *service,
+                                const unsigned char digest[DIGEST_SIZE]);
+/* Takes the job's arena over when the answer is kept: true. */
+bool cache_keep(struct job *job, const struct account *account);
+void cache_release(struct service *service);
+
+/* What is spent, in a file (spending.c). */
+struct spending *spending_new(struct service *service);
+/* Saved a little later, by the thread pool. */
+void spending_changed(struct spending *spending);
+void spending_free(struct spending *spending); /* saves at once */
+
+/* A new configuration (reload.c): read by the thread pool, then taken over as a
+ * whole or not at all. */
+/* The asker gets ok or an error; with the form REPLY_NONE nobody does. False:
+ * one is under way. */
+bool reload_start(struct service *service, const struct reply_address *reply,
+                  const struct origin *origin, struct error *err);
+void reload_release(struct service *service);
 
 /* Who may call (access.c): decided by the name of the node at the other end of
  * the connection, when it comes up. */
@@ -139,6 +277,11 @@ bool access_check(struct service *service, uint64_t connection,
                   enum operation_class class, struct error *err);
 /* The node's name; empty if it is gone. */
 struct slice access_node(const struct service *service, uint64_t connection);
+/* The lists were changed by a reload. */
+void access_changed(struct service *service);
+/* Counts the calls of one node; false: it has as many as it may. */
+bool access_take_slot(struct service *service, uint64_t connection);
+void access_give_slot(struct service *service, uint64_t connection);
 void access_release(struct service *service);
 
 /* dispatch.c: from the node's events to jobs and immediate answers. */
@@ -155,5 +298,6 @@ void info_put_version(const struct service *service, struct buf *out);
 void info_put_health(const struct service *service, struct buf *out);
 void info_put_stats(const struct service *service, struct buf *out);
 void info_put_models(const struct service *service, struct buf *out);
+void info_put_model_names(const struct service *service, struct buf *out);
 
 #endif

@@ -1,6 +1,6 @@
 #include "service/service_internal.h"
 
-/* Keys in service->waiting begin with what kind of signal they wait for. */
+/* Keys in service->takers begin with what kind of signal they wait for. */
 enum { KEY_REFERENCE = 'r', KEY_MONITOR = 'm', KEY_RPC = 'c', KEY_MAX = 1200 };
 
 struct waiting_key {
@@ -35,7 +35,7 @@ static struct slice watch(struct service *service, struct taker *taker,
         struct slice own =
             make_key(key, KEY_REFERENCE, connection, reply->reference);
 
-        if (!map_find(&service->waiting, own))
+        if (!map_find(&service->takers, own))
             return own;
     }
     taker->monitor = node_monitor(service->node, reply->pid);
@@ -51,12 +51,12 @@ void taker_join(struct service *service, struct job *job,
     *taker = (struct taker){.job = job, .reply = *reply, .origin = *origin};
     list_append(&job->takers, &taker->link);
     taker->key = arena_copy(&job->arena, watch(service, taker, &key));
-    map_put(&service->waiting, taker->key, taker);
+    map_put(&service->takers, taker->key, taker);
 }
 
 void taker_unwatch(struct service *service, struct taker *taker)
 {
-    map_remove(&service->waiting, taker->key);
+    map_remove(&service->takers, taker->key);
     if (taker->monitor != 0)
         node_demonitor(service->node, taker->monitor);
 }
@@ -76,7 +76,7 @@ static void gone(struct service *service, char kind, uint64_t id,
 {
     struct waiting_key key;
     struct taker *taker =
-        map_find(&service->waiting, make_key(&key, kind, id, reference));
+        map_find(&service->takers, make_key(&key, kind, id, reference));
 
     if (taker)
         taker_leave(service, taker);

@@ -338,6 +338,8 @@ static void a_call_of_a_form_with_a_pid_is_acknowledged(void **state)
          OP_GENERATE_TASK},
         {"{parse_prd, <<\"x\">>, 3, PID}", REPLY_NAMED, OP_PARSE_PRD},
         {"{parse_prd, <<\"x\">>, 3, PID, any}", REPLY_RESPONSE, OP_PARSE_PRD},
+        {"{research, <<\"x\">>, <<>>, PID}", REPLY_NAMED, OP_RESEARCH},
+        {"{research, <<\"x\">>, nil, PID, REF}", REPLY_RESPONSE, OP_RESEARCH},
         {"{expand_task, <<\"x\">>, PID}", REPLY_NAMED, OP_EXPAND_TASK},
         {"{expand_task, #{title => <<\"x\">>}, PID, {a, 1}}", REPLY_RESPONSE,
          OP_EXPAND_TASK},
@@ -380,9 +382,10 @@ static void an_error_of_a_form_with_a_pid_goes_to_the_pid(void **state)
 
 static void bare_operations_are_atoms(void **state)
 {
-    static const enum operation bare[] = {OP_PING,  OP_VERSION, OP_HEALTH,
-                                          OP_STATS, OP_MODELS,  OP_DRAIN};
-    char tuple[32];
+    static const enum operation bare[] = {
+        OP_PING,   OP_VERSION, OP_HEALTH, OP_STATS,
+        OP_MODELS, OP_RELOAD,  OP_DRAIN,  OP_AVAILABLE_MODELS};
+    char tuple[64];
 
     (void)state;
     for (size_t i = 0; i < sizeof(bare) / sizeof(*bare); i++) {
@@ -413,6 +416,12 @@ static void what_is_not_said_has_its_default(void **state)
     assert_int_equal(options->timeout_ms, 0);
     assert_int_equal(options->max_tokens, 0);
     assert_true(isnan(options->temperature));
+    assert_true(isnan(options->top_p));
+    assert_false(options->has_seed);
+    assert_int_equal(options->effort, EFFORT_UNSET);
+    assert_int_equal(options->tool_choice, TOOL_CHOICE_UNSET);
+    assert_int_equal(options->cache, CACHE_DEFAULT);
+    assert_int_equal(options->metadata.size, 0);
     assert_null(options->schema);
     assert_int_equal(options->keys, KEYS_DEFAULT);
     assert_false(options->full);
@@ -538,6 +547,151 @@ static void prompts_become_messages(void **state)
     assert_int_equal(call.request.messages[0].role, ROLE_USER);
 }
 
+static void tasks_to_analyze_are_maps_or_titles(void **state)
+{
+    const struct given_task *given;
+
+    (void)state;
+    decode_op("{analyze_complexity, [#{id => {a, 1}, title => \"Log\\\nin\","
+              " note => <<\"n\">>}, <<\" Cart \">>, \"Pay\","
+              " #{<<\"title\">> => <<\"Ship\">>, <<\"id\">> => <<\"T-3\">>}],"
+              " [{effort, low}]}");
+    assert_request(OP_ANALYZE_COMPLEXITY);
+    assert_int_equal(call.request.options.effort, EFFORT_LOW);
+    assert_int_equal(call.request.given_count, 4);
+    given = call.request.given;
+    assert_raw(given[0].id, "{a, 1}");
+    assert_slice(given[0].title, "Log in");
+    assert_slice(given[0].json, "{\"title\":\"Log\\nin\",\"note\":\"n\"}");
+    assert_int_equal(given[1].id.size, 0);
+    assert_slice(given[1].title, "Cart");
+    assert_slice(given[1].json, "{\"title\":\"Cart\"}");
+    assert_slice(given[2].title, "Pay");
+    assert_raw(given[3].id, "<<\"T-3\">>");
+    assert_slice(given[3].title, "Ship");
+}
+
+static void research_has_a_topic_and_perhaps_a_context(void **state)
+{
+    (void)state;
+    decode_op("{research, \"Queues\", [<<\"In \">>, \"C\"]}");
+    assert_request(OP_RESEARCH);
+    assert_slice(call.request.text, "Queues");
+    assert_slice(call.request.context, "In C");
+    decode_op("{research, <<\"Queues\">>, nil, #{timeout => 5}}");
+    assert_request(OP_RESEARCH);
+    assert_int_equal(call.request.context.size, 0);
+    assert_int_equal(call.request.options.timeout_ms, 5);
+}
+
+static void a_routed_request_is_one_map(void **state)
+{
+    static const enum operation operations[] = {OP_ROUTE, OP_ROUTE_COMPLETION};
+    const struct options *options = &call.request.options;
+    char op[1000];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(op, sizeof(op),
+                 "{%s, #{<<\"model\">> => <<\"gpt-5\">>, complexity => complex,"
+                 " task_type => qa, <<\"messages\">> => [{user, \"x\"},"
+                 " #{<<\"role\">> => <<\"user\">>, <<\"content\">> => \"y\"}],"
+                 " <<\"max_tokens\">> => 7, tools => [#{name => f}],"
+                 " tool_choice => any}}",
+                 operation_atom(operations[i]));
+        decode_op(op);
+        assert_request(operations[i]);
+        assert_slice(options->model, "gpt-5");
+        assert_int_equal(options->complexity, COMPLEXITY_COMPLEX);
+        assert_slice(options->task_type, "qa");
+        assert_int_equal(options->max_tokens, 7);
+        assert_int_equal(options->tool_choice, TOOL_CHOICE_REQUIRED);
+        assert_int_equal(call.request.message_count, 2);
+        assert_slice(call.request.messages[1].content, "y");
+    }
+    decode_op("{route, [{messages, [{user, \"x\"}]}]}");
+    assert_request(OP_ROUTE);
+}
+
+static void texts_to_embed_are_one_or_many(void **state)
+{
+    (void)state;
+    decode_op("{embed, \"abc\"}");
+    assert_request(OP_EMBED);
+    assert_int_equal(call.request.text_count, 1);
+    assert_slice(call.request.texts[0], "abc");
+    decode_op("{embed, <<\"größe\">>, #{model => \"m\", metadata => 1}}");
+    assert_request(OP_EMBED);
+    assert_slice(call.request.texts[0], "größe");
+    decode_op("{embed, \"中x\"}");
+    assert_request(OP_EMBED);
+    assert_int_equal(call.request.text_count, 1);
+    assert_slice(call.request.texts[0], "中x");
+    decode_op("{embed, [<<\"a\">>, \"bc\", [<<\"d\">>, \"e\"]]}");
+    assert_request(OP_EMBED);
+    assert_int_equal(call.request.text_count, 3);
+    assert_slice(call.request.texts[1], "bc");
+    assert_slice(call.request.texts[2], "de");
+}
+
+static void what_is_cancelled_is_a_reference_or_a_request_id(void **state)
+{
+    (void)state;
+    decode_op("{cancel, REF}");
+    assert_request(OP_CANCEL);
+    assert_raw(call.request.reference, "REF");
+    assert_int_equal(call.request.text.size, 0);
+    decode_op("{cancel, <<\"job 7\">>}");
+    assert_request(OP_CANCEL);
+    assert_slice(call.request.text, "job 7");
+    assert_int_equal(call.request.reference.size, 0);
+}
+
+static void the_complexity_of_a_task_type_is_asked_by_name(void **state)
+{
+    (void)state;
+    decode_op("{determine_complexity_for_task, code_generation}");
+    assert_request(OP_COMPLEXITY_FOR_TASK);
+    assert_slice(call.request.options.task_type, "code_generation");
+}
+
+static void a_stream_goes_to_who_is_answered_or_named(void **state)
+{
+    const struct slice *to = &call.request.options.to;
+
+    (void)state;
+    decode_op("{stream, simple, [{user, \"x\"}]}");
+    assert_request(OP_STREAM);
+    assert_raw(*to, "PID");
+    decode_op("{stream, simple, [{user, \"x\"}], [{to, PID}, {top_p, 1}]}");
+    assert_request(OP_STREAM);
+    assert_raw(*to, "PID");
+    decode("{llm_request, PID, any, {stream, simple, [{user, \"x\"}]}}");
+    assert_request(OP_STREAM);
+    assert_int_equal(call.reply.form, REPLY_RESPONSE);
+    assert_raw(*to, "PID");
+    assert_true(decode_rpc("llm_router", "stream",
+                           "[simple, [{user, \"x\"}], #{to => PID}]"));
+    assert_request(OP_STREAM);
+    assert_raw(*to, "PID");
+    assert_int_equal(call.reply.form, REPLY_RPC);
+}
+
+static void a_stream_needs_a_receiver_where_the_caller_is_unknown(void **state)
+{
+    (void)state;
+    assert_true(
+        decode_rpc("llm_router", "stream", "[simple, [{user, \"x\"}]]"));
+    assert_rejected(ERR_INVALID_REQUEST, "opts.to");
+    /* gen_server:multi_call asks by a process of its own. */
+    decode("{'$gen_call', {PID, {REF, node}}, {stream, simple, [{user,"
+           " \"x\"}]}}");
+    assert_rejected(ERR_INVALID_REQUEST, "opts.to");
+    decode("{'$gen_call', {PID, {REF, node}}, {stream, simple, [{user,"
+           " \"x\"}], #{to => PID}}}");
+    assert_request(OP_STREAM);
+}
+
 /* --- options --- */
 
 static void options_are_read_from_maps_and_keyword_lists(void **state)
@@ -578,6 +732,199 @@ static void options_are_read_from_maps_and_keyword_lists(void **state)
         assert_int_equal(options->existing[0], 1);
         assert_int_equal(options->existing[1], 300);
     }
+}
+
+static void options_of_chats_are_read(void **state)
+{
+    static const char *const forms[] = {
+        "#{top_p => 0.5, stop => [\"END\", <<10>>], seed => -7, effort => "
+        "xhigh,"
+        " capabilities => [tools, <<\"vision\">>], language => de,"
+        " cache => true, metadata => {PID, [1 | 2]}}",
+        "[{<<\"top_p\">>, 0.5}, {stop, [<<\"END\">>, \"\\\n\"]}, {seed, -7},"
+        " {effort, \"xhigh\"}, {capabilities, [vision, tools, tools]},"
+        " {language, <<\" de \">>}, {cache, true},"
+        " {metadata, {PID, [1 | 2]}}]",
+    };
+    const struct options *options = &call.request.options;
+    char op[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++) {
+        snprintf(op, sizeof(op), "{call_with_prompt, simple, \"x\", %s}",
+                 forms[i]);
+        decode_op(op);
+        assert_request(OP_CALL_WITH_PROMPT);
+        assert_true(options->top_p == 0.5);
+        assert_int_equal(options->stop_count, 2);
+        assert_slice(options->stops[0], "END");
+        assert_slice(options->stops[1], "\n");
+        assert_true(options->has_seed);
+        assert_int_equal(options->seed, -7);
+        assert_int_equal(options->effort, EFFORT_XHIGH);
+        assert_int_equal(options->capabilities,
+                         CAPABILITY_TOOLS | CAPABILITY_VISION);
+        assert_slice(options->language, "de");
+        assert_int_equal(options->cache, CACHE_YES);
+        assert_raw(options->metadata, "{PID, [1 | 2]}");
+    }
+}
+
+static void one_stop_may_be_a_text_by_itself(void **state)
+{
+    const struct options *options = &call.request.options;
+
+    (void)state;
+    decode_op("{call_with_prompt, simple, \"x\", #{stop => \"END\"}}");
+    assert_request(OP_CALL_WITH_PROMPT);
+    assert_int_equal(options->stop_count, 1);
+    assert_slice(options->stops[0], "END");
+    decode_op(
+        "{call_with_prompt, simple, \"x\", #{stop => [], cache => false}}");
+    assert_request(OP_CALL_WITH_PROMPT);
+    assert_int_equal(options->stop_count, 0);
+    assert_int_equal(options->cache, CACHE_NO);
+    decode_op("{call_with_prompt, simple, \"x\", #{stop => [\"a\", \"b\", "
+              "\"c\", \"d\","
+              " \"e\"]}}");
+    assert_rejected(ERR_TOO_LARGE, "opts.stop");
+}
+
+static void a_language_may_be_named_in_any_script(void **state)
+{
+    (void)state;
+    decode_op("{generate_task, \"x\", #{language => \"日本語\"}}");
+    assert_request(OP_GENERATE_TASK);
+    assert_slice(call.request.options.language, "日本語");
+}
+
+/* --- tools --- */
+
+#define STRICT_PARAMETERS                                           \
+    "#{type => object, properties => #{city => #{type => string}}," \
+    " required => [<<\"city\">>], additionalProperties => false}"
+
+static void tools_come_flat_and_as_openai_nests_them(void **state)
+{
+    static const char *const forms[] = {
+        "#{name => get_weather, description => \"Of a city\","
+        " parameters => " STRICT_PARAMETERS "}",
+        "#{<<\"type\">> => <<\"function\">>, <<\"function\">> =>"
+        " #{<<\"name\">> => <<\"get_weather\">>, <<\"description\">> =>"
+        " <<\"Of a city\">>, <<\"parameters\">> => " STRICT_PARAMETERS "}}",
+        "[{name, \"get_weather\"}, {description, [<<\"Of a\">>, \" city\"]},"
+        " {parameters, " STRICT_PARAMETERS "}, {strict, true}]",
+    };
+    char op[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++) {
+        const struct tool *tools;
+
+        snprintf(op, sizeof(op),
+                 "{call, simple, [{user, \"x\"}], [{tools, [%s, #{name =>"
+                 " now}]}]}",
+                 forms[i]);
+        decode_op(op);
+        assert_request(OP_CALL);
+        assert_int_equal(call.request.options.tool_count, 2);
+        tools = call.request.options.tools;
+        assert_slice(tools[0].name, "get_weather");
+        assert_slice(tools[0].description, "Of a city");
+        assert_slice(tools[0].parameters,
+                     "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":"
+                     "\"string\"}},\"required\":[\"city\"],"
+                     "\"additionalProperties\":false}");
+        assert_true(tools[0].strict);
+        assert_slice(tools[1].name, "now");
+        assert_int_equal(tools[1].parameters.size, 0);
+        assert_false(tools[1].strict);
+    }
+}
+
+static void a_tool_is_strict_only_if_it_can_be_and_may_be(void **state)
+{
+    (void)state;
+    decode_op("{call, simple, [{user, \"x\"}], #{tools => ["
+              "#{name => a, strict => false, parameters => " STRICT_PARAMETERS
+              "}, #{name => b, parameters => #{type => object, properties =>"
+              " #{n => #{type => integer}}}}, #{name => c, parameters =>"
+              " #{}}]}}");
+    assert_request(OP_CALL);
+    for (size_t i = 0; i < 3; i++)
+        assert_false(call.request.options.tools[i].strict);
+    assert_int_equal(call.request.options.tools[2].parameters.size, 0);
+}
+
+static void a_tool_is_chosen_by_word_or_name(void **state)
+{
+    static const struct {
+        const char *choice;
+        enum tool_choice expected;
+        const char *name;
+    } cases[] = {
+        {"auto", TOOL_CHOICE_AUTO, ""},
+        {"<<\"none\">>", TOOL_CHOICE_NONE, ""},
+        {"required", TOOL_CHOICE_REQUIRED, ""},
+        {"\"any\"", TOOL_CHOICE_REQUIRED, ""},
+        {"{tool, f}", TOOL_CHOICE_NAMED, "f"},
+        {"{tool, \"any\"}", TOOL_CHOICE_NAMED, "any"},
+        {"<<\"f\">>", TOOL_CHOICE_NAMED, "f"},
+        {"nil", TOOL_CHOICE_UNSET, ""},
+    };
+    char op[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        snprintf(op, sizeof(op),
+                 "{call_with_prompt, simple, \"x\", #{tool_choice => %s,"
+                 " tools => [#{name => f}, #{name => any}]}}",
+                 cases[i].choice);
+        decode_op(op);
+        assert_request(OP_CALL_WITH_PROMPT);
+        assert_int_equal(call.request.options.tool_choice, cases[i].expected);
+        assert_slice(call.request.options.tool_name, cases[i].name);
+    }
+}
+
+static void a_tool_call_and_its_answer_are_messages(void **state)
+{
+    const struct message *messages;
+
+    (void)state;
+    decode_op("{call, simple, [{user, \"x\"},"
+              "#{role => assistant, content => nil, tool_calls => ["
+              "#{id => <<\"i1\">>, name => <<\"f\">>, arguments =>"
+              " #{<<\"a\">> => [1, nil]}},"
+              "#{<<\"id\">> => <<\"i2\">>, <<\"type\">> => <<\"function\">>,"
+              " <<\"function\">> => #{<<\"name\">> => <<\"g\">>,"
+              " <<\"arguments\">> => <<\" {\\\"b\\\" : \\\"\\\n\\\"}\">>}}]},"
+              "#{role => tool, tool_call_id => <<\"i2\">>, content => <<>>},"
+              "#{role => tool, tool_call_id => i1, content => \"42\"},"
+              "#{role => assistant, content => \"Look\", tool_calls =>"
+              " [[{id, i3}, {name, f}, {arguments, #{}}]]}]}");
+    assert_request(OP_CALL);
+    messages = call.request.messages;
+    assert_int_equal(call.request.message_count, 5);
+    assert_int_equal(messages[1].content.size, 0);
+    assert_int_equal(messages[1].tool_call_count, 2);
+    assert_slice(messages[1].tool_calls[0].id, "i1");
+    assert_slice(messages[1].tool_calls[0].name, "f");
+    assert_slice(messages[1].tool_calls[0].arguments, "{\"a\":[1,null]}");
+    assert_slice(messages[1].tool_calls[1].id, "i2");
+    assert_slice(messages[1].tool_calls[1].name, "g");
+    assert_slice(messages[1].tool_calls[1].arguments, "{\"b\":\"\\n\"}");
+    assert_int_equal(messages[2].role, ROLE_TOOL);
+    assert_slice(messages[2].tool_call_id, "i2");
+    assert_int_equal(messages[2].content.size, 0);
+    assert_slice(messages[3].tool_call_id, "i1");
+    assert_slice(messages[3].content, "42");
+    assert_slice(messages[4].content, "Look");
+    assert_int_equal(messages[4].tool_call_count, 1);
+    decode_op("{call, simple, [#{role => assistant, content => <<>>,"
+              " tool_calls => [#{id => i, name => f, arguments => #{}}]}]}");
+    assert_request(OP_CALL);
+    assert_int_equal(call.request.messages[0].content.size, 0);
 }
 
 static void a_schema_is_kept_as_json(void **state)
@@ -697,7 +1044,8 @@ static const struct wrong_call {
     {"{call, simple, [{user, \"x\"}, {user, \"y\"}, {user}]}", "messages[2]"},
     {"{call, simple, [{user, \"x\"}, {user, 17}]}", "messages[1].content"},
     {"{call, simple, [{user, <<>>}]}", "messages[0].content"},
-    {"{call, simple, [{tool, \"x\"}]}", "messages[0].role"},
+    {"{call, simple, [{robot, \"x\"}]}", "messages[0].role"},
+    {"{call, simple, [{tool, \"x\"}]}", "messages[0].tool_call_id"},
     {"{call, simple, [{1, \"x\"}]}", "messages[0].role"},
     {"{call, simple, [#{role => user}]}", "messages[0].content"},
     {"{call, simple, [#{content => \"x\"}]}", "messages[0].role"},
@@ -769,35 +1117,220 @@ static const struct wrong_call {
     {"{generate_task, \"x\", #{num => 5}}", "opts.num"},
     {"{generate_task, \"x\", #{schema => #{type => object}}}", "opts.schema"},
     {"{call_with_prompt, simple, \"x\", #{count => about}}", "opts.count"},
-    {"{select_model, simple, chat, #{return => full}}", "opts.return"},
-    {"{generate_task, \"x\", #{top_p => 0.5}}", "opts.top_p"},
+    {"{select_model, simple, chat, #{metadata => 1}}", "opts.metadata"},
+    {"{generate_task, \"x\", #{task_id => 5}}", "opts.task_id"},
     {"{generate_task, \"x\", #{stop => []}}", "opts.stop"},
-    {"{generate_task, \"x\", #{seed => 5}}", "opts.seed"},
     {"{generate_task, \"x\", #{tools => []}}", "opts.tools"},
     {"{generate_task, \"x\", #{tool_choice => auto}}", "opts.tool_choice"},
-    {"{generate_task, \"x\", #{capabilities => []}}", "opts.capabilities"},
-    {"{generate_task, \"x\", #{task_id => 5}}", "opts.task_id"},
-    {"{generate_task, \"x\", #{language => de}}", "opts.language"},
-    {"{generate_task, \"x\", #{cache => true}}", "opts.cache"},
-    {"{generate_task, \"x\", #{metadata => #{}}}", "opts.metadata"},
-    {"{generate_task, \"x\", #{to => PID}}", "opts.to"},
+    {"{generate_task, \"x\", #{messages => []}}", "opts.messages"},
+    {"{call, simple, [{user, \"x\"}], #{to => PID}}", "opts.to"},
+    {"{embed, \"x\", #{temperature => 1}}", "opts.temperature"},
+    {"{embed, \"x\", #{language => de}}", "opts.language"},
+    /* options of chats */
+    {"{generate_task, \"x\", #{top_p => 1.1}}", "opts.top_p"},
+    {"{generate_task, \"x\", #{top_p => <<\"1\">>}}", "opts.top_p"},
+    {"{call_with_prompt, simple, \"x\", #{stop => 5}}", "opts.stop"},
+    {"{call_with_prompt, simple, \"x\", #{stop => <<>>}}", "opts.stop[0]"},
+    {"{call_with_prompt, simple, \"x\", #{stop => [<<\"a\">>, b]}}",
+     "opts.stop[1]"},
+    {"{call_with_prompt, simple, \"x\", #{stop => [<<\"a\">> | b]}}",
+     "opts.stop"},
+    {"{generate_task, \"x\", #{seed => 1.0}}", "opts.seed"},
+    {"{generate_task, \"x\", #{seed => BIG}}", "opts.seed"},
+    {"{generate_task, \"x\", #{effort => huge}}", "opts.effort"},
+    {"{generate_task, \"x\", #{effort => unset}}", "opts.effort"},
+    {"{generate_task, \"x\", #{effort => 3}}", "opts.effort"},
+    {"{generate_task, \"x\", #{capabilities => tools}}", "opts.capabilities"},
+    {"{generate_task, \"x\", #{capabilities => [tools, magic]}}",
+     "opts.capabilities[1]"},
+    {"{generate_task, \"x\", #{capabilities => [[]]}}", "opts.capabilities[0]"},
+    {"{generate_task, \"x\", #{language => <<>>}}", "opts.language"},
+    {"{generate_task, \"x\", #{language => <<97, 10, 98>>}}", "opts.language"},
+    {"{generate_task, \"x\", #{language => LATIN1}}", "opts.language"},
+    {"{generate_task, \"x\", #{language => 49}}", "opts.language"},
+    {"{generate_task, \"x\", #{cache => 1}}", "opts.cache"},
+    {"{stream, simple, [{user, \"x\"}], #{to => self}}", "opts.to"},
+    /* analyze_complexity */
+    {"analyze_complexity", "tasks"},
+    {"{analyze_complexity, []}", "tasks"},
+    {"{analyze_complexity, #{title => \"x\"}}", "tasks"},
+    {"{analyze_complexity, <<\"x\">>}", "tasks"},
+    {"{analyze_complexity, \"x\"}", "tasks[0]"},
+    {"{analyze_complexity, [<<\"x\">> | y]}", "tasks"},
+    {"{analyze_complexity, [<<\"x\">>, <<\" \">>]}", "tasks[1]"},
+    {"{analyze_complexity, [<<\"x\">>, #{id => 1}]}", "tasks[1].title"},
+    {"{analyze_complexity, [[1, 10, 1]]}", "tasks[0]"},
+    {"{analyze_complexity, [#{title => <<1>>}]}", "tasks[0].title"},
+    {"{analyze_complexity, [#{title => 1}]}", "tasks[0].title"},
+    {"{analyze_complexity, [#{title => <<\"x\">>, a => 1, <<\"a\">> => 2}]}",
+     "tasks[0].a"},
+    {"{analyze_complexity, [<<\"x\">>], #{num => 1}}", "opts.num"},
+    /* research */
+    {"{research, \"x\"}", "context"},
+    {"{research, <<>>, \"x\"}", "topic"},
+    {"{research, \"x\", 17}", "context"},
+    {"{research, \"x\", nil, #{schema => #{type => object}}}", "opts.schema"},
+    /* route */
+    {"route", "request"},
+    {"{route, []}", "request.messages"},
+    {"{route, <<\"x\">>}", "request"},
+    {"{route, #{messages => nil}}", "request.messages"},
+    {"{route, #{messages => [{user, \"x\"}], prompt => \"x\"}}",
+     "request.prompt"},
+    {"{route, #{messages => [{user, \"x\"}, {user, 1}]}}",
+     "request.messages[1].content"},
+    {"{route_completion, #{messages => [{user, \"x\"}], model => 17}}",
+     "request.model"},
+    {"{route_completion, #{messages => [{user, \"x\"}]}, []}", ""},
+    /* embed */
+    {"embed", "texts"},
+    {"{embed, []}", "texts"},
+    {"{embed, 17}", "texts"},
+    {"{embed, <<\" \">>}", "texts[0]"},
+    {"{embed, [<<\"a\">>, 98]}", "texts[1]"},
+    {"{embed, [<<\"a\">> | b]}", "texts"},
+    /* cancel, determine_complexity_for_task */
+    {"cancel", "reference"},
+    {"{cancel, 17}", "reference"},
+    {"{cancel, <<>>}", "reference"},
+    {"{cancel, REF, []}", ""},
+    {"determine_complexity_for_task", "task_type"},
+    {"{determine_complexity_for_task, 17}", "task_type"},
+    {"{get_available_models, 1}", ""},
+    {"{reload, 1}", ""},
 };
+
+/* Each in {call, simple, [{user, "x"}], #{%s}}. */
+static const struct wrong_call wrong_tools[] = {
+    {"tools => 17", "opts.tools"},
+    {"tools => #{name => f}", "opts.tools"},
+    {"tools => [#{name => f} | x]", "opts.tools"},
+    {"tools => [f]", "opts.tools[0]"},
+    {"tools => [#{}]", "opts.tools[0].name"},
+    {"tools => [#{name => <<>>}]", "opts.tools[0].name"},
+    {"tools => [#{name => <<\"get it\">>}]", "opts.tools[0].name"},
+    {"tools => [#{name => <<\"a234567890123456789012345678901234567890123456789"
+     "0123456789012345\">>}]",
+     "opts.tools[0].name"},
+    {"tools => [#{name => f}, #{name => <<\"f\">>}]", "opts.tools[1].name"},
+    {"tools => [#{name => f, description => 1}]", "opts.tools[0].description"},
+    {"tools => [#{name => f, input_schema => #{}}]",
+     "opts.tools[0].input_schema"},
+    {"tools => [#{name => f, parameters => []}]", "opts.tools[0].parameters"},
+    {"tools => [#{name => f, parameters => #{type => array}}]",
+     "opts.tools[0].parameters"},
+    {"tools => [#{name => f, parameters => #{type => object, properties =>"
+     " #{a => PID}}}]",
+     "opts.tools[0].parameters.properties.a"},
+    {"tools => [#{name => f, parameters => #{type => object, magic => 1}}]",
+     "opts.tools[0].parameters.magic"},
+    {"tools => [#{name => f, strict => yes}]", "opts.tools[0].strict"},
+    {"tools => [#{name => f, strict => true, parameters => #{type => object,"
+     " properties => #{a => #{type => string}}}}]",
+     "opts.tools[0].strict"},
+    {"tools => [#{type => function, function => #{}}]",
+     "opts.tools[0].function.name"},
+    {"tools => [#{type => function, function => nil}]",
+     "opts.tools[0].function"},
+    {"tools => [#{type => retrieval, function => #{name => f}}]",
+     "opts.tools[0].type"},
+    {"tools => [#{name => f, function => #{name => f}}]", "opts.tools[0].name"},
+    {"tool_choice => required", "opts.tool_choice"},
+    {"tools => [], tool_choice => any", "opts.tool_choice"},
+    {"tools => [#{name => f}], tool_choice => g", "opts.tool_choice"},
+    {"tools => [#{name => f}], tool_choice => <<\"g\">>", "opts.tool_choice"},
+    {"tools => [#{name => f}], tool_choice => {tool, g}", "opts.tool_choice"},
+    {"tools => [#{name => f}], tool_choice => {tool, 1}", "opts.tool_choice"},
+    {"tools => [#{name => f}], tool_choice => #{}", "opts.tool_choice"},
+};
+
+/* Each in {call, simple, [{user, "x"}, #{role => assistant, content => "a",
+ * tool_calls => [#{id => i, name => f, arguments => #{}}]}, %s]}. */
+static const struct wrong_call wrong_turns[] = {
+    {"#{role => tool, content => \"x\"}", "messages[2].tool_call_id"},
+    {"#{role => tool, content => \"x\", tool_call_id => j}",
+     "messages[2].tool_call_id"},
+    {"#{role => tool, content => \"x\", tool_call_id => 1}",
+     "messages[2].tool_call_id"},
+    {"#{role => tool, tool_call_id => i}", "messages[2].content"},
+    {"#{role => user, content => \"x\", tool_call_id => i}",
+     "messages[2].tool_call_id"},
+    {"#{role => user, content => \"x\", tool_calls => []}",
+     "messages[2].tool_calls"},
+    {"#{role => assistant}", "messages[2].content"},
+    {"#{role => assistant, content => nil, tool_calls => []}",
+     "messages[2].content"},
+    {"#{role => assistant, tool_calls => 17}", "messages[2].tool_calls"},
+    {"#{role => assistant, tool_calls => [17]}", "messages[2].tool_calls[0]"},
+    {"#{role => assistant, tool_calls => [#{name => f, arguments => #{}}]}",
+     "messages[2].tool_calls[0].id"},
+    {"#{role => assistant, tool_calls => [#{id => i, arguments => #{}}]}",
+     "messages[2].tool_calls[0].name"},
+    {"#{role => assistant, tool_calls => [#{id => i, name => f}]}",
+     "messages[2].tool_calls[0].arguments"},
+    {"#{role => assistant, tool_calls => [#{id => i, name => f,"
+     " arguments => <<\"[1]\">>}]}",
+     "messages[2].tool_calls[0].arguments"},
+    {"#{role => assistant, tool_calls => [#{id => i, name => f,"
+     " arguments => <<\"{\">>}]}",
+     "messages[2].tool_calls[0].arguments"},
+    {"#{role => assistant, tool_calls => [#{id => i, name => f,"
+     " arguments => #{a => [REF]}}]}",
+     "messages[2].tool_calls[0].arguments.a[0]"},
+    {"#{role => assistant, tool_calls => [#{id => i, function =>"
+     " #{name => <<\"f f\">>, arguments => #{}}}]}",
+     "messages[2].tool_calls[0].function.name"},
+    {"#{role => assistant, tool_calls => [#{id => i, type => custom, function"
+     " => #{name => f, arguments => #{}}}]}",
+     "messages[2].tool_calls[0].type"},
+};
+
+/* `op` fails as `wrong` says. */
+static void assert_wrong(const char *op, const struct wrong_call *wrong)
+{
+    decode_op(op);
+    if (call.kind != CALL_REJECTED || call.error.code != ERR_INVALID_REQUEST ||
+        strcmp(call.error.path, wrong->path) != 0)
+        fail_msg("%s: kind %d, code %s, path %s, message %s", op, call.kind,
+                 error_atom(call.error.code), call.error.path,
+                 call.error.message);
+    assert_rejected(ERR_INVALID_REQUEST, wrong->path);
+    assert_int_equal(call.reply.form, REPLY_GEN);
+    arena_release(&arena);
+    arena_init(&arena, 0);
+}
 
 static void a_wrong_argument_is_an_error_with_its_path(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof(wrong_calls) / sizeof(*wrong_calls); i++) {
-        decode_op(wrong_calls[i].op);
-        if (call.kind != CALL_REJECTED ||
-            call.error.code != ERR_INVALID_REQUEST ||
-            strcmp(call.error.path, wrong_calls[i].path) != 0)
-            fail_msg("%s: kind %d, code %s, path %s, message %s",
-                     wrong_calls[i].op, call.kind, error_atom(call.error.code),
-                     call.error.path, call.error.message);
-        assert_rejected(ERR_INVALID_REQUEST, wrong_calls[i].path);
-        assert_int_equal(call.reply.form, REPLY_GEN);
-        arena_release(&arena);
-        arena_init(&arena, 0);
+    for (size_t i = 0; i < sizeof(wrong_calls) / sizeof(*wrong_calls); i++)
+        assert_wrong(wrong_calls[i].op, &wrong_calls[i]);
+}
+
+static void a_wrong_tool_is_an_error_with_its_path(void **state)
+{
+    char op[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong_tools) / sizeof(*wrong_tools); i++) {
+        snprintf(op, sizeof(op), "{call, simple, [{user, \"x\"}], #{%s}}",
+                 wrong_tools[i].op);
+        assert_wrong(op, &wrong_tools[i]);
+    }
+}
+
+static void a_wrong_turn_with_tools_is_an_error_with_its_path(void **state)
+{
+    char op[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong_turns) / sizeof(*wrong_turns); i++) {
+        snprintf(op, sizeof(op),
+                 "{call, simple, [{user, \"x\"}, #{role => assistant, content"
+                 " => \"a\", tool_calls => [#{id => i, name => f, arguments =>"
+                 " #{}}]}, %s]}",
+                 wrong_turns[i].op);
+        assert_wrong(op, &wrong_turns[i]);
     }
 }
 
@@ -808,9 +1341,10 @@ static void an_unknown_option_is_answered_with_the_known_ones(void **state)
     assert_string_equal(
         call.error.message,
         "not known here; known: model, provider, complexity, task_type, "
-        "timeout, max_tokens, temperature, request_id, keys, return, num, "
-        "context, count, next_id, existing");
-    decode_op("{generate_task, \"x\", #{seed => 5}}");
+        "timeout, max_tokens, temperature, top_p, seed, effort, "
+        "capabilities, request_id, keys, return, language, cache, metadata, "
+        "num, context, count, next_id, existing");
+    decode_op("{generate_task, \"x\", #{task_id => 5}}");
     assert_string_equal(call.error.message, "not supported by this version");
 }
 
@@ -824,9 +1358,10 @@ static void an_unknown_request_is_named(void **state)
         {"{'$gen_call', {PID, REF}, ping}", "no operation is named $gen_call"},
         {"LATIN1", "no operation is named ?"},
         {"''", "no operation is named ?"},
-        {"{research, \"x\", \"y\"}", "research: not in this version"},
-        {"{stream, simple, [], []}", "stream: not in this version"},
-        {"{cancel, REF}", "cancel: not in this version"},
+        {"{call_with_script, \"x\", []}",
+         "call_with_script: not in this version"},
+        {"{watch_task, 7}", "watch_task: not in this version"},
+        {"{unwatch_task, 7}", "unwatch_task: not in this version"},
         {"{}", "an operation is an atom or a tuple that begins with one"},
         {"{<<\"ping\">>}",
          "an operation is an atom or a tuple that begins with one"},
@@ -845,19 +1380,32 @@ static void an_unknown_request_is_named(void **state)
     }
 }
 
-/* {'$gen_call', {PID, REF}, {generate_task, Prompt}} with `size` bytes. */
+/* {'$gen_call', {PID, REF}, {Name, ...}}: its `arity` - 1 last elements are to
+ * be written. */
+static void begin_operation(struct buf *out, const char *name, size_t arity)
+{
+    buf_init(out, TERM_TEST_MAX);
+    append_hex(out, "83680377092467656e5f63616c6c6802" PID_HEX REF_HEX);
+    term_put_tuple(out, arity);
+    term_put_atom(out, name);
+}
+
+static void put_text_of(struct buf *out, size_t size)
+{
+    char *text = mem_alloc(size);
+
+    memset(text, 'x', size);
+    term_put_binary(out, slice_make(text, size));
+    mem_free(text);
+}
+
+/* {generate_task, Prompt} with `size` bytes. */
 static void decode_prompt_of(size_t size)
 {
-    char *prompt = mem_alloc(size);
     struct buf out;
 
-    memset(prompt, 'x', size);
-    buf_init(&out, TERM_TEST_MAX);
-    append_hex(&out, "83680377092467656e5f63616c6c6802" PID_HEX REF_HEX);
-    term_put_tuple(&out, 2);
-    term_put_atom(&out, "generate_task");
-    term_put_binary(&out, slice_make(prompt, size));
-    mem_free(prompt);
+    begin_operation(&out, "generate_task", 2);
+    put_text_of(&out, size);
     decode_bytes(take_checked(&out));
 }
 
@@ -871,28 +1419,48 @@ static void text_is_limited(void **state)
     assert_rejected(ERR_TOO_LARGE, "prompt");
 }
 
-/* {'$gen_call', {PID, REF}, {call, simple, Messages}} of `count` {user, Text}
- * with `size` bytes each. */
+/* {call, simple, Messages} of `count` {user, Text} with `size` bytes each. */
 static void decode_messages_of(size_t count, size_t size)
 {
-    char *text = mem_alloc(size);
     struct buf out;
 
-    memset(text, 'x', size);
-    buf_init(&out, TERM_TEST_MAX);
-    append_hex(&out, "83680377092467656e5f63616c6c6802" PID_HEX REF_HEX);
-    term_put_tuple(&out, 3);
-    term_put_atom(&out, "call");
+    begin_operation(&out, "call", 3);
     term_put_atom(&out, "simple");
     term_put_list(&out, count);
     for (size_t i = 0; i < count; i++) {
         term_put_tuple(&out, 2);
         term_put_atom(&out, "user");
-        term_put_binary(&out, slice_make(text, size));
+        put_text_of(&out, size);
     }
     term_put_nil(&out);
-    mem_free(text);
     decode_bytes(take_checked(&out));
+}
+
+/* {Name, [Text, Text]} with `size` bytes each. */
+static void decode_two_texts(const char *name, size_t size)
+{
+    struct buf out;
+
+    begin_operation(&out, name, 2);
+    term_put_list(&out, 2);
+    put_text_of(&out, size);
+    put_text_of(&out, size);
+    term_put_nil(&out);
+    decode_bytes(take_checked(&out));
+}
+
+static void texts_are_limited_together(void **state)
+{
+    (void)state;
+    decode_two_texts("embed", CALL_TEXT_MAX / 2);
+    assert_request(OP_EMBED);
+    decode_two_texts("embed", CALL_TEXT_MAX / 2 + 1);
+    assert_rejected(ERR_TOO_LARGE, "texts");
+    /* As JSON a title has 12 bytes more. */
+    decode_two_texts("analyze_complexity", CALL_TEXT_MAX / 2 - 12);
+    assert_request(OP_ANALYZE_COMPLEXITY);
+    decode_two_texts("analyze_complexity", CALL_TEXT_MAX / 2 - 11);
+    assert_rejected(ERR_TOO_LARGE, "tasks");
 }
 
 static void messages_are_limited_in_number_and_together(void **state)
@@ -904,6 +1472,58 @@ static void messages_are_limited_in_number_and_together(void **state)
     assert_rejected(ERR_TOO_LARGE, "messages");
     decode_messages_of(2, CALL_TEXT_MAX / 2 + 1);
     assert_rejected(ERR_TOO_LARGE, "messages");
+}
+
+/* {'$gen_call', {PID, REF}, Op} where Op is `head` with `count` elements of
+ * `element` in a list, and `tail` behind it. */
+static void decode_many(const char *head, const char *element, size_t count,
+                        const char *tail)
+{
+    struct buf message;
+
+    buf_init(&message, TERM_TEST_MAX);
+    buf_printf(&message, "{'$gen_call', {PID, REF}, %s[%s", head, element);
+    for (size_t i = 1; i < count; i++)
+        buf_printf(&message, ", %s", element);
+    buf_printf(&message, "]%s}", tail);
+    buf_append_byte(&message, '\0');
+    decode(message.data);
+    buf_release(&message);
+}
+
+static void lists_are_limited_in_number(void **state)
+{
+    static const struct {
+        const char *head, *element, *tail, *path;
+        size_t max;
+    } cases[] = {
+        {"{analyze_complexity, ", "<<\"x\">>", "}", "tasks", CALL_GIVEN_MAX},
+        {"{embed, ", "<<\"x\">>", "}", "texts", REQUEST_TEXTS_MAX},
+        {"{generate_task, \"x\", #{capabilities => ", "tools", "}}",
+         "opts.capabilities", 32},
+        {"{call_with_prompt, simple, \"x\", #{stop => ", "\"x\"", "}}",
+         "opts.stop", REQUEST_STOPS_MAX},
+        {"{parse_prd, \"x\", 0, #{existing => ", "7", "}}", "opts.existing",
+         CALL_EXISTING_MAX},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        decode_many(cases[i].head, cases[i].element, cases[i].max,
+                    cases[i].tail);
+        assert_int_equal(call.kind, CALL_REQUEST);
+        decode_many(cases[i].head, cases[i].element, cases[i].max + 1,
+                    cases[i].tail);
+        assert_rejected(ERR_TOO_LARGE, cases[i].path);
+    }
+    decode_many("{call, simple, [{user, \"x\"}], #{tools => ", "#{}",
+                REQUEST_TOOLS_MAX + 1, "}}");
+    assert_rejected(ERR_TOO_LARGE, "opts.tools");
+    decode_many("{call, simple, [#{role => assistant, tool_calls => ", "#{}",
+                REQUEST_TOOLS_MAX + 1, "}]}");
+    assert_rejected(ERR_TOO_LARGE, "messages[0].tool_calls");
+    decode_many("{generate_task, \"x\", #{metadata => ", "12345", 20000, "}}");
+    assert_rejected(ERR_TOO_LARGE, "opts.metadata");
 }
 
 /* --- rpc --- */
@@ -957,7 +1577,19 @@ static void an_rpc_call_of_another_function_is_undefined(void **state)
         {"llm_router", "generate_task", "[\"x\", PID, REF, 4]"},
         {"llm_router", "call", "[simple]"},
         {"llm_router", "call", "[simple, [], [], []]"},
-        {"llm_router", "research", "[\"x\", \"y\"]"},
+        {"llm_router", "research", "[\"x\"]"},
+        {"llm_router", "route", "[#{}, #{}]"},
+        {"llm_router", "call_with_script", "[\"x\", []]"},
+        {"Elixir.LLM.Service", "ping", "[]"},
+        {"Elixir.LLM.Service", "generate_task", "[\"x\"]"},
+        {"Elixir.LLM.Service", "call", "[simple]"},
+        {"Elixir.LLM.Service", "call", "[simple, [], [], []]"},
+        {"Elixir.LLM.Service", "get_available_models", "[1]"},
+        {"Elixir.Nexus.LLMRouter", "route", "[]"},
+        {"Elixir.Nexus.LLMRouter", "select_model", "[simple, chat, []]"},
+        {"Elixir.Nexus.LLMRouter", "call", "[simple, []]"},
+        {"gleam_router", "route_completion", "[#{}, #{}]"},
+        {"gleam_router", "route", "[#{}]"},
         {"llm_router", "llm_request", "[PID, REF, ping]"},
         {"llm_router", "ping", "[1 | 2]"},
         {"llm_router", "ping", "nil"},
@@ -971,6 +1603,51 @@ static void an_rpc_call_of_another_function_is_undefined(void **state)
         if (decode_rpc(cases[i].module, cases[i].function, cases[i].arguments))
             fail_msg("%s:%s%s", cases[i].module, cases[i].function,
                      cases[i].arguments);
+}
+
+static void older_modules_have_the_functions_of_their_callers(void **state)
+{
+    static const struct {
+        const char *module, *function, *arguments;
+        enum operation operation;
+    } cases[] = {
+        {"Elixir.LLM.Service", "call", "[simple, [{user, \"x\"}]]", OP_CALL},
+        {"Elixir.LLM.Service", "call",
+         "[simple, [{user, \"x\"}], [{timeout, 5}]]", OP_CALL},
+        {"Elixir.LLM.Service", "call_with_prompt", "[simple, \"x\"]",
+         OP_CALL_WITH_PROMPT},
+        {"Elixir.LLM.Service", "call_with_system", "[simple, \"x\", \"y\", []]",
+         OP_CALL_WITH_SYSTEM},
+        {"Elixir.LLM.Service", "get_available_models", "[]",
+         OP_AVAILABLE_MODELS},
+        {"Elixir.LLM.Service", "determine_complexity_for_task", "[qa]",
+         OP_COMPLEXITY_FOR_TASK},
+        {"Elixir.Nexus.LLMRouter", "route",
+         "[#{messages => [{user, \"x\"}], task_type => qa}]", OP_ROUTE},
+        {"Elixir.Nexus.LLMRouter", "select_model", "[complex, qa]",
+         OP_SELECT_MODEL},
+        {"gleam_router", "route_completion",
+         "[#{<<\"model\">> => <<\"m\">>, <<\"messages\">> => [{user, \"x\"}]}]",
+         OP_ROUTE_COMPLETION},
+        {"llm_router", "route", "[#{messages => [{user, \"x\"}]}]", OP_ROUTE},
+        {"llm_router", "embed", "[\"x\", []]", OP_EMBED},
+        {"llm_router", "cancel", "[REF]", OP_CANCEL},
+        {"llm_router", "research", "[\"x\", nil, []]", OP_RESEARCH},
+        {"llm_router", "analyze_complexity", "[[<<\"x\">>]]",
+         OP_ANALYZE_COMPLEXITY},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        assert_true(
+            decode_rpc(cases[i].module, cases[i].function, cases[i].arguments));
+        assert_request(cases[i].operation);
+        assert_int_equal(call.reply.form, REPLY_RPC);
+    }
+    assert_true(decode_rpc("Elixir.LLM.Service", "call_with_script",
+                           "[<<\"x.lua\">>, #{}]"));
+    assert_rejected(ERR_UNKNOWN_REQUEST, "");
+    assert_int_equal(call.reply.form, REPLY_RPC);
 }
 
 static void packed_rpc_arguments_are_integers(void **state)
@@ -1017,19 +1694,39 @@ int main(void)
         TEST(complexity_is_a_word_or_a_model),
         TEST(messages_come_as_maps_keyword_lists_and_tuples),
         TEST(prompts_become_messages),
+        TEST(tasks_to_analyze_are_maps_or_titles),
+        TEST(research_has_a_topic_and_perhaps_a_context),
+        TEST(a_routed_request_is_one_map),
+        TEST(texts_to_embed_are_one_or_many),
+        TEST(what_is_cancelled_is_a_reference_or_a_request_id),
+        TEST(the_complexity_of_a_task_type_is_asked_by_name),
+        TEST(a_stream_goes_to_who_is_answered_or_named),
+        TEST(a_stream_needs_a_receiver_where_the_caller_is_unknown),
         TEST(options_are_read_from_maps_and_keyword_lists),
+        TEST(options_of_chats_are_read),
+        TEST(one_stop_may_be_a_text_by_itself),
+        TEST(a_language_may_be_named_in_any_script),
+        TEST(tools_come_flat_and_as_openai_nests_them),
+        TEST(a_tool_is_strict_only_if_it_can_be_and_may_be),
+        TEST(a_tool_is_chosen_by_word_or_name),
+        TEST(a_tool_call_and_its_answer_are_messages),
         TEST(a_schema_is_kept_as_json),
         TEST(nil_is_an_option_that_is_not_given),
         TEST(the_first_of_two_keywords_counts),
         TEST(an_infinite_timeout_is_the_longest_there_is),
         TEST(a_wrong_argument_is_an_error_with_its_path),
+        TEST(a_wrong_tool_is_an_error_with_its_path),
+        TEST(a_wrong_turn_with_tools_is_an_error_with_its_path),
         TEST(an_unknown_option_is_answered_with_the_known_ones),
         TEST(an_unknown_request_is_named),
         TEST(text_is_limited),
         TEST(messages_are_limited_in_number_and_together),
+        TEST(texts_are_limited_together),
+        TEST(lists_are_limited_in_number),
         TEST(an_rpc_call_is_the_same_operation),
         TEST(an_rpc_call_with_a_pid_answers_the_pid),
         TEST(an_rpc_call_of_another_function_is_undefined),
+        TEST(older_modules_have_the_functions_of_their_callers),
         TEST(packed_rpc_arguments_are_integers),
     };
 

@@ -157,7 +157,8 @@ static const struct usage SOME_USAGE = {
     "<<\"r1\">>,"                                                             \
     " usage => #{input_tokens => 10, output_tokens => 5, total_tokens => 15," \
     " cached_tokens => 0, reasoning_tokens => nil}, cost_usd => 0.25,"        \
-    " duration_ms => 120, attempts => 2"
+    " duration_ms => 120, attempts => 2, cached => false"
+#define FULL "tried => [], " ACCOUNT
 
 static int setup(void **state)
 {
@@ -323,7 +324,8 @@ static void a_response_with_string_keys_looks_like_json(void **state)
         " #{<<\"input_tokens\">> => 10, <<\"output_tokens\">> => 5,"
         " <<\"total_tokens\">> => 15, <<\"cached_tokens\">> => 0,"
         " <<\"reasoning_tokens\">> => nil}, <<\"cost_usd\">> => 0.25,"
-        " <<\"duration_ms\">> => 120, <<\"attempts\">> => 2}}");
+        " <<\"duration_ms\">> => 120, <<\"attempts\">> => 2,"
+        " <<\"cached\">> => false}}");
 }
 
 static void what_is_unknown_in_a_response_is_nil(void **state)
@@ -339,7 +341,7 @@ static void what_is_unknown_in_a_response_is_nil(void **state)
         " usage => #{input_tokens => nil, output_tokens => nil,"
         " total_tokens => nil, cached_tokens => nil,"
         " reasoning_tokens => nil}, cost_usd => nil, duration_ms => 0,"
-        " attempts => 0}}");
+        " attempts => 0, cached => false}}");
 }
 
 static void a_response_to_a_schema_has_the_object(void **state)
@@ -371,13 +373,208 @@ static void a_full_result_tells_how_it_came_about(void **state)
     result.warnings = (struct warnings){.texts = texts, .count = 2};
     assert_result(OP_GENERATE_TASK,
                   "{ok, #{result => " FIRST_TASK ", warnings => [<<\"one\">>,"
-                  " <<\"two\">>], " ACCOUNT "}}");
+                  " <<\"two\">>], " FULL "}}");
     /* The style of the caller's map is not that of our own. */
     set_caller_task("#{<<\"title\">> => 1}", true);
     assert_result(OP_EXPAND_TASK,
                   "{ok, #{result => #{<<\"title\">> => 1, <<\"subtasks\">> =>"
                   " [" FIRST_TASK_STRINGS "]}, warnings => [<<\"one\">>,"
-                  " <<\"two\">>], " ACCOUNT "}}");
+                  " <<\"two\">>], " FULL "}}");
+}
+
+static const struct attempt_record RECORDS[] = {
+    {
+        .provider = SLICE_LITERAL("openai"),
+        .model = SLICE_LITERAL("gpt-5"),
+        .key = SLICE_LITERAL("first"),
+        .error = ERR_RATE_LIMITED,
+        .http_status = 429,
+        .duration_ms = 20,
+    },
+    {
+        .provider = SLICE_LITERAL("gemini"),
+        .model = SLICE_LITERAL("flash"),
+        .duration_ms = 100,
+    },
+};
+
+static void a_full_result_tells_what_was_chosen_and_tried(void **state)
+{
+    static const struct decision routed = {
+        .complexity = COMPLEXITY_COMPLEX,
+        .task_type = SLICE_LITERAL("qa"),
+        .strategy = STRATEGY_CHEAPEST,
+        .reason = "route",
+        .skipped = 2,
+    };
+    static const struct decision named = {.reason = "model"};
+
+    (void)state;
+    request.options.full = true;
+    account.decision = &routed;
+    account.records = RECORDS;
+    account.record_count = 2;
+    account.cached = true;
+    assert_result(
+        OP_GENERATE_TASK,
+        "{ok, (#{result => " FIRST_TASK ", warnings => [],"
+        " route => #{complexity => complex, task_type => <<\"qa\">>,"
+        " strategy => cheapest, reason => route, skipped => 2}, " FULL
+        "})#{cached := true, tried := ["
+        "#{provider => <<\"openai\">>, model => <<\"gpt-5\">>,"
+        " key => <<\"first\">>, error => rate_limited, http_status => 429,"
+        " duration_ms => 20},"
+        "#{provider => <<\"gemini\">>, model => <<\"flash\">>, key => nil,"
+        " error => nil, http_status => nil, duration_ms => 100}]}}");
+    account.decision = &named;
+    account.record_count = 0;
+    account.cached = false;
+    assert_result(OP_GENERATE_TASK,
+                  "{ok, #{result => " FIRST_TASK ", warnings => [],"
+                  " route => #{complexity => nil, task_type => nil,"
+                  " strategy => ordered, reason => model, skipped => 0}, " FULL
+                  "}}");
+}
+
+static void a_full_list_tells_where_its_tasks_come_from(void **state)
+{
+    static const struct heading headings[] = {
+        {.text = SLICE_LITERAL(""), .line = 1, .covered = true},
+        {.text = SLICE_LITERAL("Cart"), .line = 3, .covered = true},
+        {.text = SLICE_LITERAL("Größe"), .line = 9},
+    };
+    static const size_t sources[] = {1, SIZE_MAX};
+
+    (void)state;
+    request.options.full = true;
+    result.tasks.count = 2;
+    result.coverage = (struct coverage){
+        .headings = headings,
+        .count = 3,
+        .sources = sources,
+    };
+    assert_result(
+        OP_PARSE_PRD,
+        "{ok, #{result => [" FIRST_TASK ", " SECOND_TASK "], warnings => [],"
+        " sources => [#{task_id => 1, heading => <<\"Cart\">>, line => 3},"
+        " #{task_id => 2, heading => nil, line => nil}],"
+        " coverage => #{headings => ["
+        "#{heading => <<>>, line => 1, covered => true},"
+        "#{heading => <<\"Cart\">>, line => 3, covered => true},"
+        "#{heading => <<\"Größe\"/utf8>>, line => 9, covered => false}],"
+        " uncovered => [<<\"Größe\"/utf8>>]}, " FULL "}}");
+}
+
+static void metadata_comes_back_as_it_was(void **state)
+{
+    struct slice bytes = term_bytes("{PID, [1 | 2]}");
+
+    (void)state;
+    request.options.metadata =
+        arena_copy(&arena, slice_make(bytes.data + 1, bytes.size - 1));
+    mem_free((char *)bytes.data);
+    result.text = slice_of("Hello");
+    assert_result(OP_ROUTE,
+                  "{ok, #{text => <<\"Hello\">>, content => <<\"Hello\">>,"
+                  " tool_calls => [], finish_reason => stop, tokens_used => 15,"
+                  " cost_cents => 25.0, metadata => {PID, [1 | 2]}, " ACCOUNT
+                  "}}");
+    request.options.full = true;
+    assert_result(OP_GENERATE_TASK,
+                  "{ok, #{result => " FIRST_TASK ", warnings => [],"
+                  " metadata => {PID, [1 | 2]}, " FULL "}}");
+}
+
+static void tool_calls_have_maps_with_distinct_binary_keys(void **state)
+{
+    static const struct tool_call calls[] = {
+        {
+            .id = SLICE_LITERAL("i1"),
+            .name = SLICE_LITERAL("f"),
+            .arguments = SLICE_LITERAL("{\"a\":1,\"b\":[null],\"a\":\"last\"}"),
+        },
+        {
+            .id = SLICE_LITERAL("i2"),
+            .name = SLICE_LITERAL("g"),
+            .arguments = SLICE_LITERAL("{}"),
+        },
+    };
+
+    (void)state;
+    result.finish = FINISH_TOOL_CALLS;
+    result.tool_calls = calls;
+    result.tool_call_count = 2;
+    assert_result(OP_ROUTE_COMPLETION,
+                  "{ok, #{text => <<>>, content => <<>>, tool_calls => ["
+                  "#{id => <<\"i1\">>, name => <<\"f\">>, arguments =>"
+                  " #{<<\"a\">> => <<\"last\">>, <<\"b\">> => [nil]}},"
+                  "#{id => <<\"i2\">>, name => <<\"g\">>, arguments => #{}}],"
+                  " finish_reason => tool_calls, tokens_used => 15, cost_cents "
+                  "=> 25.0, " ACCOUNT "}}");
+}
+
+static void analyses_name_their_tasks(void **state)
+{
+    struct slice id = term_bytes("{a, 1}");
+    const struct given_task given[] = {
+        {.id = {id.data + 1, id.size - 1}, .title = SLICE_LITERAL("Login")},
+        {.title = SLICE_LITERAL("Cart")},
+    };
+    const struct analysis analyses[] = {
+        {
+            .task = &given[0],
+            .score = 7,
+            .subtasks = 4,
+            .expansion_prompt = SLICE_LITERAL("Split it"),
+            .reasoning = SLICE_LITERAL("Hard"),
+        },
+        {.task = &given[1], .score = 1},
+    };
+
+    (void)state;
+    result.analyses = analyses;
+    result.analysis_count = 2;
+    assert_result(OP_ANALYZE_COMPLEXITY,
+                  "{ok, [#{task_id => {a, 1}, task_title => <<\"Login\">>,"
+                  " complexity_score => 7, recommended_subtasks => 4,"
+                  " expansion_prompt => <<\"Split it\">>,"
+                  " reasoning => <<\"Hard\">>},"
+                  "#{task_id => nil, task_title => <<\"Cart\">>,"
+                  " complexity_score => 1, recommended_subtasks => 0,"
+                  " expansion_prompt => nil, reasoning => nil}]}");
+    mem_free((char *)id.data);
+}
+
+static void research_has_findings_and_sources(void **state)
+{
+    static const struct slice sources[] = {SLICE_LITERAL("a.example"),
+                                           SLICE_LITERAL("b.example")};
+
+    (void)state;
+    result.text = slice_of("Much");
+    assert_result(OP_RESEARCH,
+                  "{ok, #{findings => <<\"Much\">>, sources => []}}");
+    result.sources = sources;
+    result.source_count = 2;
+    request.options.keys = KEYS_STRINGS;
+    assert_result(OP_RESEARCH,
+                  "{ok, #{<<\"findings\">> => <<\"Much\">>, <<\"sources\">> =>"
+                  " [<<\"a.example\">>, <<\"b.example\">>]}}");
+}
+
+static void embeddings_are_lists_of_floats(void **state)
+{
+    double first[] = {0.5, -1, 0}, second[] = {1e-9};
+    const struct embedding embeddings[] = {{first, 3}, {second, 1}};
+
+    (void)state;
+    result.embeddings = embeddings;
+    result.embedding_count = 2;
+    assert_result(OP_EMBED,
+                  "{ok, #{embeddings => [[0.5, -1.0, 0.0], [1.0e-9]],"
+                  " model => <<\"gpt-5\">>, usage => #{input_tokens => 10,"
+                  " output_tokens => 5, total_tokens => 15, cached_tokens => 0,"
+                  " reasoning_tokens => nil}}}");
 }
 
 static void an_error_has_only_the_details_that_are_known(void **state)
@@ -424,21 +621,91 @@ static void a_wrong_count_tells_both_numbers(void **state)
                " got => 0}}}");
 }
 
+static const struct plan PLAN = {
+    .candidates = {{.provider = SLICE_LITERAL("p"),
+                    .model = SLICE_LITERAL("m")},
+                   {.provider = SLICE_LITERAL("q"),
+                    .model = SLICE_LITERAL("n")}},
+    .count = 2,
+    .decision = {.complexity = COMPLEXITY_SIMPLE,
+                 .strategy = STRATEGY_FASTEST,
+                 .reason = "route"},
+};
+
+static void begin(void)
+{
+    buf_clear(&out);
+    term_put_version(&out);
+}
+
 static void small_answers_are_what_they_are(void **state)
 {
     (void)state;
     reply_put_pong(&out);
     assert_out("pong");
-    buf_clear(&out);
-    term_put_version(&out);
-    reply_put_selection(&out, &request, slice_of("m"), slice_of("p"));
+    begin();
+    reply_put_boolean(&out, true);
+    assert_out("true");
+    begin();
+    reply_put_boolean(&out, false);
+    assert_out("false");
+}
+
+static void a_selection_is_the_first_candidate(void **state)
+{
+    (void)state;
+    reply_put_selection(&out, &request, &PLAN);
     assert_out("{ok, #{model => <<\"m\">>, provider => <<\"p\">>}}");
     request.options.keys = KEYS_STRINGS;
-    buf_clear(&out);
-    term_put_version(&out);
-    reply_put_selection(&out, &request, slice_of("m"), slice_of("p"));
+    begin();
+    reply_put_selection(&out, &request, &PLAN);
     assert_out("{ok, #{<<\"model\">> => <<\"m\">>, <<\"provider\">> =>"
                " <<\"p\">>}}");
+    request.options.keys = KEYS_DEFAULT;
+    request.options.full = true;
+    begin();
+    reply_put_selection(&out, &request, &PLAN);
+    assert_out("{ok, #{model => <<\"m\">>, provider => <<\"p\">>,"
+               " candidates => [#{model => <<\"m\">>, provider => <<\"p\">>},"
+               " #{model => <<\"n\">>, provider => <<\"q\">>}],"
+               " route => #{complexity => simple, task_type => nil,"
+               " strategy => fastest, reason => route, skipped => 0}}}");
+}
+
+static void a_stream_is_told_by_its_reference(void **state)
+{
+    struct slice bytes = term_bytes("REF");
+    struct slice reference = {bytes.data + 1, bytes.size - 1};
+    struct error err;
+
+    (void)state;
+    request.operation = OP_STREAM;
+    result.text = slice_of("Hello");
+    reply_put_stream(&out, reference);
+    assert_out("{ok, REF}");
+    begin();
+    reply_put_delta(&out, reference, slice_of("Größe"));
+    assert_out("{llm_stream, REF, {delta, <<\"Größe\"/utf8>>}}");
+    begin();
+    reply_put_stream_done(&out, reference, &request, &result, &account);
+    assert_out("{llm_stream, REF, {done, #{text => <<\"Hello\">>,"
+               " content => <<\"Hello\">>, tool_calls => [],"
+               " finish_reason => stop, tokens_used => 15,"
+               " cost_cents => 25.0, " ACCOUNT "}}}");
+    request.options.full = true;
+    begin();
+    reply_put_stream_done(&out, reference, &request, &result, &account);
+    assert_out("{llm_stream, REF, {done, #{result => #{text => <<\"Hello\">>,"
+               " content => <<\"Hello\">>, tool_calls => [],"
+               " finish_reason => stop, tokens_used => 15,"
+               " cost_cents => 25.0, " ACCOUNT "}, warnings => [], " FULL
+               "}}}");
+    begin();
+    error_set(&err, ERR_TIMEOUT, "too slow");
+    reply_put_stream_error(&out, reference, &err, NULL);
+    assert_out("{llm_stream, REF, {error, {timeout, #{message =>"
+               " <<\"too slow\">>}}}}");
+    mem_free((char *)bytes.data);
 }
 
 static void each_form_wraps_the_result(void **state)
@@ -526,10 +793,19 @@ int main(void)
         TEST(what_is_unknown_in_a_response_is_nil),
         TEST(a_response_to_a_schema_has_the_object),
         TEST(a_full_result_tells_how_it_came_about),
+        TEST(a_full_result_tells_what_was_chosen_and_tried),
+        TEST(a_full_list_tells_where_its_tasks_come_from),
+        TEST(metadata_comes_back_as_it_was),
+        TEST(tool_calls_have_maps_with_distinct_binary_keys),
+        TEST(analyses_name_their_tasks),
+        TEST(research_has_findings_and_sources),
+        TEST(embeddings_are_lists_of_floats),
         TEST(an_error_has_only_the_details_that_are_known),
         TEST(an_error_has_all_the_details_that_are_known),
         TEST(a_wrong_count_tells_both_numbers),
         TEST(small_answers_are_what_they_are),
+        TEST(a_selection_is_the_first_candidate),
+        TEST(a_stream_is_told_by_its_reference),
         TEST(each_form_wraps_the_result),
         TEST(what_does_not_fit_fails_the_buffer),
         TEST(a_node_means_the_same_by_the_terms_of_these_tests),

@@ -1,95 +1,4 @@
-#include "llm_router/core/dialogue.h"
-
-#include <math.h>
-#include <stdlib.h>
-
-#include "llm_router/config/assets.h"
-#include "unit.h"
-
-static struct arena texts; /* of the project's own priv/ */
-static struct assets assets;
-
-static struct arena arena;
-static struct request request;
-static struct dialogue *dialogue;
-static struct error err;
-
-static int read_priv(void **state)
-{
-    (void)state;
-    arena_init(&texts, 0);
-    if (assets_load(&texts, "priv", &assets, &err))
-        return 0;
-    print_error("%s: %s\n", err.path, err.message);
-    return -1;
-}
-
-static int release_priv(void **state)
-{
-    (void)state;
-    arena_release(&texts);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    arena_init(&arena, 0);
-    request = (struct request){.options = {.temperature = NAN}};
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    arena_release(&arena);
-    return 0;
-}
-
-static void begin(enum operation operation, const char *text, int64_t count)
-{
-    request.operation = operation;
-    request.text = slice_of(text);
-    request.count = count;
-    dialogue = dialogue_begin(&arena, &request, &assets.prompts, &err);
-    if (!dialogue)
-        fail_msg("%s: %s", err.path, err.message);
-}
-
-static void assert_refused(enum operation operation, const char *path)
-{
-    request.operation = operation;
-    assert_null(dialogue_begin(&arena, &request, &assets.prompts, &err));
-    assert_int_equal(err.code, ERR_INVALID_REQUEST);
-    assert_string_equal(err.path, path);
-}
-
-/* The completion is gone when dialogue_answer returns: it lives in a block of
- * its own, so that a sanitizer sees every later look at it. */
-static enum dialogue_step answer_with(struct completion completion)
-{
-    char *text = malloc(completion.text.size + 1);
-    enum dialogue_step step;
-
-    memcpy(text, completion.text.data, completion.text.size);
-    completion.text.data = text;
-    step = dialogue_answer(dialogue, &completion, &err);
-    memset(text, '#', completion.text.size);
-    free(text);
-    return step;
-}
-
-/* JSON written with ' for ". */
-static enum dialogue_step answer(const char *text)
-{
-    char *json = arena_text(&arena, slice_of(text));
-
-    for (char *c = json; *c; c++)
-        if (*c == '\'')
-            *c = '"';
-    return answer_with(
-        (struct completion){.text = slice_of(json), .finish = FINISH_STOP});
-}
+#include "test_core_dialogue.h"
 
 /* {"tasks":[{"id":3,"title":"T3"},...,{"id":5,"title":"T5"}]}; open: cut
  * behind the last element, in the middle of the next. */
@@ -107,40 +16,6 @@ static const char *list(int from, int to, bool open)
     text = arena_text(&arena, buf_slice(&buf));
     buf_release(&buf);
     return text;
-}
-
-static const struct message *message(size_t index)
-{
-    const struct chat *chat = dialogue_chat(dialogue);
-
-    assert_in_range(index, 0, chat->message_count - 1);
-    return &chat->messages[index];
-}
-
-static const struct message *last_message(void)
-{
-    return message(dialogue_chat(dialogue)->message_count - 1);
-}
-
-static bool has(struct slice text, const char *words)
-{
-    return slice_find(text, slice_of(words)) >= 0;
-}
-
-static void assert_has(struct slice text, const char *words)
-{
-    if (!has(text, words))
-        fail_msg("\"%s\" is not in: %.*s", words, SLICE_ARG(text));
-}
-
-static void assert_warned(const char *words)
-{
-    const struct warnings *warnings = &dialogue_result(dialogue)->warnings;
-
-    for (size_t i = 0; i < warnings->count; i++)
-        if (has(warnings->texts[i], words))
-            return;
-    fail_msg("none of %zu warnings has: %s", warnings->count, words);
 }
 
 /* T1, T2, ... with ids from `first`, each needing the one before it. */
@@ -577,9 +452,11 @@ static void a_refusal_is_an_error_without_another_turn(void **state)
     assert_int_equal(err.code, ERR_CONTENT_FILTERED);
 }
 
-static struct message user[] = {{ROLE_USER, SLICE_LITERAL("How old?")}};
-static struct message both[] = {{ROLE_SYSTEM, SLICE_LITERAL("Be brief.")},
-                                {ROLE_USER, SLICE_LITERAL("How old?")}};
+static struct message user[] = {
+    {.role = ROLE_USER, .content = SLICE_LITERAL("How old?")}};
+static struct message both[] = {
+    {.role = ROLE_SYSTEM, .content = SLICE_LITERAL("Be brief.")},
+    {.role = ROLE_USER, .content = SLICE_LITERAL("How old?")}};
 
 static void use(struct message *messages, size_t count, const char *schema)
 {
@@ -682,6 +559,264 @@ static void a_wrong_object_gives_one_repair_turn_with_the_path(void **state)
     assert_has(last_message()->content, "is cut");
 }
 
+static void the_options_of_a_call_go_along(void **state)
+{
+    static const struct slice stops[] = {SLICE_LITERAL("END")};
+    static const struct tool tools[] = {{.name = SLICE_LITERAL("find")}};
+    const struct chat *chat;
+
+    (void)state;
+    request.options.top_p = 0.5;
+    request.options.stops = stops;
+    request.options.stop_count = 1;
+    request.options.has_seed = true;
+    request.options.seed = -7;
+    request.options.effort = EFFORT_LOW;
+    request.options.tools = tools;
+    request.options.tool_count = 1;
+    request.options.tool_choice = TOOL_CHOICE_NAMED;
+    request.options.tool_name = SLICE_LITERAL("find");
+    use(user, 1, NULL);
+    begin(OP_ROUTE, "", 0);
+    chat = dialogue_chat(dialogue);
+    assert_true(chat->top_p == 0.5);
+    assert_int_equal(chat->stop_count, 1);
+    assert_slice(chat->stops[0], "END");
+    assert_true(chat->has_seed);
+    assert_int_equal(chat->seed, -7);
+    assert_int_equal(chat->effort, EFFORT_LOW);
+    assert_int_equal(chat->tool_count, 1);
+    assert_ptr_equal(chat->tools, tools);
+    assert_int_equal(chat->tool_choice, TOOL_CHOICE_NAMED);
+    assert_slice(chat->tool_name, "find");
+}
+
+/* A stop in the middle would cut the list. */
+static void a_list_of_tasks_has_no_stops_and_no_tools(void **state)
+{
+    static const struct slice stops[] = {SLICE_LITERAL("END")};
+
+    (void)state;
+    request.options.stops = stops;
+    request.options.stop_count = 1;
+    request.options.effort = EFFORT_HIGH;
+    begin(OP_PARSE_PRD, "Build a boat.", 1);
+    assert_int_equal(dialogue_chat(dialogue)->stop_count, 0);
+    assert_int_equal(dialogue_chat(dialogue)->effort, EFFORT_HIGH);
+}
+
+static void a_language_is_told_where_the_rules_are(void **state)
+{
+    static const char LANGUAGE[] =
+        "Write every text of your answer in this language, whatever language "
+        "the question is in: ";
+
+    (void)state;
+    begin(OP_PARSE_PRD, "Build a boat.", 1);
+    assert_has(message(0)->content, "Write in the language of the document.");
+    assert_false(has(message(0)->content, LANGUAGE));
+    request.options.language = SLICE_LITERAL("Deutsch");
+    begin(OP_PARSE_PRD, "Build a boat.", 1);
+    assert_has(message(0)->content, LANGUAGE);
+    assert_has(message(0)->content, "Deutsch");
+    use(both, 2, AGE);
+    begin(OP_CALL, "", 0);
+    assert_has(message(0)->content, "Be brief.\n\nWrite every text");
+    assert_has(message(0)->content, "Deutsch\nAnswer with JSON only");
+    use(user, 1, NULL);
+    begin(OP_CALL, "", 0);
+    assert_int_equal(dialogue_chat(dialogue)->message_count, 2);
+    assert_has(message(0)->content, LANGUAGE);
+}
+
+static enum dialogue_step answer_with_tools(const char *text)
+{
+    char *words = arena_text(&arena, slice_of("call_1find{\"x\":1}"));
+    struct tool_call calls[] = {
+        {slice_make(words, 6), slice_make(words + 6, 4),
+         slice_make(words + 10, 7)},
+    };
+    enum dialogue_step step =
+        answer_with((struct completion){.text = slice_of(text),
+                                        .tool_calls = calls,
+                                        .tool_call_count = 1,
+                                        .finish = FINISH_STOP});
+
+    memset(words, '#', strlen(words));
+    return step;
+}
+
+static void assert_tool_call(void)
+{
+    const struct result *result = dialogue_result(dialogue);
+
+    assert_int_equal(result->finish, FINISH_TOOL_CALLS);
+    assert_int_equal(result->tool_call_count, 1);
+    assert_slice(result->tool_calls[0].id, "call_1");
+    assert_slice(result->tool_calls[0].name, "find");
+    assert_slice(result->tool_calls[0].arguments, "{\"x\":1}");
+}
+
+static void tool_calls_are_given_with_or_without_text(void **state)
+{
+    (void)state;
+    use(user, 1, NULL);
+    begin(OP_CALL, "", 0);
+    assert_int_equal(answer_with_tools(""), DIALOGUE_DONE);
+    assert_tool_call();
+    assert_int_equal(dialogue_result(dialogue)->text.size, 0);
+    begin(OP_STREAM, "", 0);
+    assert_int_equal(answer_with_tools("Let me see."), DIALOGUE_DONE);
+    assert_tool_call();
+    assert_slice(dialogue_result(dialogue)->text, "Let me see.");
+}
+
+static void tool_calls_come_before_an_object(void **state)
+{
+    (void)state;
+    use(user, 1, AGE);
+    begin(OP_CALL, "", 0);
+    assert_int_equal(answer_with_tools(""), DIALOGUE_DONE);
+    assert_tool_call();
+    assert_null(dialogue_result(dialogue)->object);
+}
+
+static void texts_to_embed_go_along_alone(void **state)
+{
+    static const struct slice inputs[] = {SLICE_LITERAL("a"),
+                                          SLICE_LITERAL("b")};
+    double values[] = {0.5, -1, 2};
+    const struct embedding embeddings[] = {{values, 2}, {values + 2, 1}};
+    const struct chat *chat;
+
+    (void)state;
+    request.options.max_tokens = 7;
+    request.texts = inputs;
+    request.text_count = 2;
+    begin(OP_EMBED, "", 0);
+    chat = dialogue_chat(dialogue);
+    assert_ptr_equal(chat->inputs, inputs);
+    assert_int_equal(chat->input_count, 2);
+    assert_int_equal(chat->message_count, 0);
+    assert_int_equal(chat->max_tokens, 0);
+    assert_int_equal(answer_with((struct completion){.embeddings = embeddings,
+                                                     .embedding_count = 2}),
+                     DIALOGUE_DONE);
+    memset(values, 0, sizeof(values));
+    assert_int_equal(dialogue_result(dialogue)->embedding_count, 2);
+    assert_int_equal(dialogue_result(dialogue)->embeddings[0].count, 2);
+    assert_true(dialogue_result(dialogue)->embeddings[0].values[1] == -1);
+    assert_true(dialogue_result(dialogue)->embeddings[1].values[0] == 2);
+    begin(OP_EMBED, "", 0);
+    assert_int_equal(answer_with((struct completion){.embeddings = embeddings,
+                                                     .embedding_count = 1}),
+                     DIALOGUE_FAIL);
+    assert_int_equal(err.code, ERR_BAD_RESPONSE);
+    request.text_count = 0;
+    assert_refused(OP_EMBED, "texts");
+}
+
+/* 100 short ones at once; of long ones as many as make half a MiB. */
+static void many_texts_are_embedded_in_batches(void **state)
+{
+    enum { COUNT = 203, LARGE = 300 * 1024 };
+    static struct slice inputs[COUNT];
+    static struct embedding embeddings[COUNT];
+    static char large[LARGE];
+    static const size_t batches[] = {100, 100, 2, 1};
+    double value = 7;
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        inputs[i] = i < COUNT - 2 ? slice_of("a") : slice_make(large, LARGE);
+        embeddings[i] = (struct embedding){&value, 1};
+    }
+    request.texts = inputs;
+    request.text_count = COUNT;
+    begin(OP_EMBED, "", 0);
+    for (size_t i = 0; i < 4; i++) {
+        const struct chat *chat = dialogue_chat(dialogue);
+
+        assert_int_equal(chat->input_count, batches[i]);
+        assert_int_equal(
+            answer_with((struct completion){.embeddings = embeddings,
+                                            .embedding_count = batches[i]}),
+            i < 3 ? DIALOGUE_ASK : DIALOGUE_DONE);
+    }
+    assert_int_equal(dialogue_result(dialogue)->embedding_count, COUNT);
+    assert_true(dialogue_result(dialogue)->embeddings[202].values[0] == 7);
+}
+
+static void what_asks_no_model_is_refused(void **state)
+{
+    (void)state;
+    assert_refused(OP_PING, "");
+}
+
+static const char OPTIONAL_AGE[] =
+    "{\"type\":\"object\",\"properties\":{\"age\":{\"type\":\"integer\","
+    "\"minimum\":1}}}";
+
+static void a_schema_is_made_strict_for_the_provider(void **state)
+{
+    (void)state;
+    use(user, 1, OPTIONAL_AGE);
+    begin(OP_CALL, "", 0);
+    assert_true(dialogue_chat(dialogue)->schema_strict);
+    assert_slice(dialogue_chat(dialogue)->schema,
+                 "{\"type\":\"object\",\"properties\":{\"age\":{\"anyOf\":["
+                 "{\"type\":\"integer\"},{\"type\":\"null\"}]}},"
+                 "\"required\":[\"age\"],\"additionalProperties\":false}");
+    assert_has(message(0)->content, OPTIONAL_AGE);
+    assert_int_equal(answer("{'age':0}"), DIALOGUE_ASK);
+    assert_has(last_message()->content, "age: must be 1 or more");
+    assert_int_equal(answer("{'age':null}"), DIALOGUE_DONE);
+    assert_int_equal(jv_count(dialogue_result(dialogue)->object), 0);
+    assert_int_equal(dialogue_result(dialogue)->warnings.count, 1);
+}
+
+static void
+a_null_that_nobody_asked_for_is_left_out_with_a_warning(void **state)
+{
+    (void)state;
+    use(user, 1,
+        "{\"type\":\"object\",\"additionalProperties\":true,\"properties\":{"
+        "\"age\":{\"type\":\"integer\"}}}");
+    begin(OP_CALL, "", 0);
+    assert_false(dialogue_chat(dialogue)->schema_strict);
+    assert_int_equal(answer("{'age':null,'x':null}"), DIALOGUE_DONE);
+    assert_int_equal(jv_count(dialogue_result(dialogue)->object), 1);
+    assert_warned("null left out");
+}
+
+static void a_streamed_object_is_not_asked_for_again(void **state)
+{
+    (void)state;
+    use(user, 1, AGE);
+    begin(OP_STREAM, "", 0);
+    assert_int_equal(answer("{'age': 'old'}"), DIALOGUE_FAIL);
+    assert_int_equal(err.code, ERR_INVALID_OUTPUT);
+    assert_string_equal(err.path, "age");
+    assert_int_equal(dialogue_result(dialogue)->warnings.count, 0);
+}
+
+static void a_schema_without_end_is_too_large(void **state)
+{
+    enum { LONG = 1024 * 1024 };
+    struct slice title = slice_make(arena_alloc(&arena, LONG), LONG);
+
+    (void)state;
+    memset((char *)(uintptr_t)title.data, 'x', LONG);
+    use(user, 1,
+        arena_printf(&arena, "{\"type\":\"object\",\"title\":\"%.*s\"}",
+                     SLICE_ARG(title))
+            .data);
+    request.operation = OP_CALL;
+    assert_null(dialogue_begin(&arena, &request, &assets.prompts, &room, &err));
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+    assert_string_equal(err.path, "opts.schema");
+}
+
 static void a_very_long_answer_is_not_sent_back_whole(void **state)
 {
     enum { LONG = 100000 };
@@ -695,8 +830,6 @@ static void a_very_long_answer_is_not_sent_back_whole(void **state)
     assert_int_equal(message(2)->content.size, 64 * 1024);
     free(text);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
@@ -738,6 +871,18 @@ int main(void)
         TEST(a_schema_goes_along_and_into_the_prompt),
         TEST(an_object_is_found_and_checked),
         TEST(a_wrong_object_gives_one_repair_turn_with_the_path),
+        TEST(the_options_of_a_call_go_along),
+        TEST(a_list_of_tasks_has_no_stops_and_no_tools),
+        TEST(a_language_is_told_where_the_rules_are),
+        TEST(tool_calls_are_given_with_or_without_text),
+        TEST(tool_calls_come_before_an_object),
+        TEST(texts_to_embed_go_along_alone),
+        TEST(many_texts_are_embedded_in_batches),
+        TEST(what_asks_no_model_is_refused),
+        TEST(a_schema_is_made_strict_for_the_provider),
+        TEST(a_null_that_nobody_asked_for_is_left_out_with_a_warning),
+        TEST(a_streamed_object_is_not_asked_for_again),
+        TEST(a_schema_without_end_is_too_large),
         TEST(a_very_long_answer_is_not_sent_back_whole),
     };
 

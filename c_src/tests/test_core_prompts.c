@@ -12,7 +12,8 @@ static int setup(void **state)
 
     (void)state;
     arena_init(&arena, 0);
-    if (assets_load(&arena, "priv", &assets, &err))
+    if (assets_load(&arena, &(struct config){.priv_dir = "priv"}, &assets,
+                    &err))
         return 0;
     print_error("%s: %s\n", err.path, err.message);
     return -1;
@@ -21,6 +22,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
+    assets_release(&assets);
     arena_release(&arena);
     return 0;
 }
@@ -98,6 +100,13 @@ static void the_texts_of_an_operation_are_short(void **state)
     assert_in_range(p->generate_task_system.size + p->generate_task_user.size +
                         p->task_schema.size,
                     1000, 2500);
+    assert_in_range(p->analyze_complexity_system.size +
+                        p->analyze_complexity_user.size +
+                        p->analysis_list_schema.size,
+                    1000, 2500);
+    assert_in_range(p->research_system.size + p->research_user.size +
+                        p->research_schema.size,
+                    1000, 2500);
 }
 
 static void assert_bad(const struct prompts *prompts, const char *file,
@@ -147,6 +156,15 @@ static void a_text_that_would_lose_the_callers_is_found_at_start(void **state)
         {&prompts.continuation, "continuation", "{{count}}", "done"},
         {&prompts.continuation, "continuation", "{{done}}", "count"},
         {&prompts.object, "object", "JSON!", "schema"},
+        {&prompts.analyze_complexity_user, "analyze_complexity.user",
+         "{{count}}", "tasks"},
+        {&prompts.analyze_complexity_user, "analyze_complexity.user",
+         "{{tasks}}", "count"},
+        {&prompts.research_user, "research.user", "{{context}}", "topic"},
+        {&prompts.research_user, "research.user", "{{topic}}", "context"},
+        {&prompts.merge, "merge", "{{count}}", "tasks"},
+        {&prompts.merge, "merge", "{{tasks}}", "count"},
+        {&prompts.language, "language", "Deutsch!", "language"},
     };
 
     (void)state;
@@ -172,6 +190,7 @@ static void what_exists_and_the_next_id_may_be_left_out(void **state)
     prompts.parse_prd_user = slice_of("{{document}}{{count}}");
     prompts.expand_task_user = slice_of("{{task}}{{context}}{{count}}");
     prompts.continuation = slice_of("{{done}}{{count}}");
+    prompts.merge = slice_of("{{tasks}}{{count}}");
     assert_true(prompts_check(&prompts, &err));
 }
 

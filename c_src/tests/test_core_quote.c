@@ -5,8 +5,9 @@
 static bool quotes(const char *text, const char *content)
 {
     struct message messages[] = {
-        {ROLE_SYSTEM, SLICE_LITERAL("You are a senior engineer.")},
-        {ROLE_USER, slice_of(content)},
+        {.role = ROLE_SYSTEM,
+         .content = SLICE_LITERAL("You are a senior engineer.")},
+        {.role = ROLE_USER, .content = slice_of(content)},
     };
     const struct chat chat = {.messages = messages, .message_count = 2};
 
@@ -48,12 +49,36 @@ static void every_window_is_looked_at(void **state)
     }
 }
 
+static void tools_their_calls_and_texts_to_embed_are_looked_into(void **state)
+{
+    static const char words[] = "the merger is on Tuesday";
+    struct slice text = slice_of("bad: \"the merger is on Tuesday\"");
+    const struct slice inputs[] = {SLICE_LITERAL("x"), slice_of(words)};
+    const struct tool_call calls[] = {{.arguments = slice_of(words)}};
+    const struct tool described[] = {{.description = slice_of(words)}};
+    const struct tool typed[] = {{.parameters = slice_of(words)}};
+    struct message message = {.tool_calls = calls, .tool_call_count = 1};
+
+    (void)state;
+    assert_true(
+        quotes_chat(text, &(struct chat){.inputs = inputs, .input_count = 2}));
+    assert_false(
+        quotes_chat(text, &(struct chat){.inputs = inputs, .input_count = 1}));
+    assert_true(quotes_chat(
+        text, &(struct chat){.messages = &message, .message_count = 1}));
+    assert_true(
+        quotes_chat(text, &(struct chat){.tools = described, .tool_count = 1}));
+    assert_true(
+        quotes_chat(text, &(struct chat){.tools = typed, .tool_count = 1}));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_part_of_the_prompt_is_found_wherever_it_is),
         cmocka_unit_test(other_words_are_no_quotation),
         cmocka_unit_test(every_window_is_looked_at),
+        cmocka_unit_test(tools_their_calls_and_texts_to_embed_are_looked_into),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@ static void what_costs_is_never_open_to_everybody(void **state)
     assert_int_equal(operation_class(OP_MODELS), CLASS_CALL);
     assert_int_equal(operation_class(OP_STATS), CLASS_ADMIN);
     assert_int_equal(operation_class(OP_DRAIN), CLASS_ADMIN);
+    assert_int_equal(operation_class(OP_RELOAD), CLASS_ADMIN);
 }
 
 static void a_complexity_is_read_by_its_exact_name(void **state)
@@ -44,8 +45,38 @@ static void roles_priorities_and_finish_reasons_have_names(void **state)
 {
     (void)state;
     assert_string_equal(role_name(ROLE_ASSISTANT), "assistant");
+    assert_string_equal(role_name(ROLE_TOOL), "tool");
     assert_string_equal(priority_atom(PRIORITY_LOW), "low");
     assert_string_equal(finish_reason_atom(FINISH_TOOL_CALLS), "tool_calls");
+}
+
+static void an_effort_is_read_by_its_exact_name(void **state)
+{
+    enum effort effort = EFFORT_UNSET;
+
+    (void)state;
+    for (int i = EFFORT_NONE; i <= EFFORT_MAX; i++) {
+        assert_true(
+            effort_parse(slice_of(effort_name((enum effort)i)), &effort));
+        assert_int_equal(effort, i);
+    }
+    assert_string_equal(effort_name(EFFORT_XHIGH), "xhigh");
+    assert_false(effort_parse(slice_of("unset"), &effort));
+    assert_false(effort_parse(slice_of("High"), &effort));
+    assert_int_equal(effort, EFFORT_MAX);
+}
+
+static void capabilities_are_bits_by_name(void **state)
+{
+    unsigned bit = 0;
+
+    (void)state;
+    assert_true(capability_parse(slice_of("vision"), &bit));
+    assert_int_equal(bit, CAPABILITY_VISION);
+    assert_true(capability_parse(slice_of("embedding"), &bit));
+    assert_int_equal(bit, CAPABILITY_EMBEDDING);
+    assert_false(capability_parse(slice_of("magic"), &bit));
+    assert_int_equal(bit, CAPABILITY_EMBEDDING);
 }
 
 int main(void)
@@ -55,6 +86,8 @@ int main(void)
         cmocka_unit_test(what_costs_is_never_open_to_everybody),
         cmocka_unit_test(a_complexity_is_read_by_its_exact_name),
         cmocka_unit_test(roles_priorities_and_finish_reasons_have_names),
+        cmocka_unit_test(an_effort_is_read_by_its_exact_name),
+        cmocka_unit_test(capabilities_are_bits_by_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

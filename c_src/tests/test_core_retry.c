@@ -47,6 +47,19 @@ static void chance_takes_off_up_to_a_quarter(void **state)
     assert_in_range(retry_delay(&POLICY, &failed, 1, LONG_MS, 0.999), 750, 760);
 }
 
+static void an_overloaded_provider_gets_more_time(void **state)
+{
+    struct failure failed = failure(true);
+
+    (void)state;
+    failed.overloaded = true;
+    assert_int_equal(retry_delay(&POLICY, &failed, 0, LONG_MS, 0), 2000);
+    assert_int_equal(retry_delay(&POLICY, &failed, 1, LONG_MS, 0), 4000);
+    assert_int_equal(retry_delay(&POLICY, &failed, 1, LONG_MS, 0.5), 3500);
+    failed.retry_after_ms = 100;
+    assert_int_equal(retry_delay(&POLICY, &failed, 0, LONG_MS, 0), 100);
+}
+
 static void retries_end(void **state)
 {
     struct failure failed = failure(true);
@@ -170,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_delay_doubles_up_to_its_maximum),
         cmocka_unit_test(chance_takes_off_up_to_a_quarter),
+        cmocka_unit_test(an_overloaded_provider_gets_more_time),
         cmocka_unit_test(retries_end),
         cmocka_unit_test(the_providers_word_wins_over_the_class),
         cmocka_unit_test(retry_after_is_obeyed_up_to_its_cap),

@@ -23,7 +23,7 @@ static int teardown(void **state)
 }
 
 /* Written with ' for ". */
-static const struct jv *parse(const char *text)
+static struct jv *parse(const char *text)
 {
     char *json = arena_text(&arena, slice_of(text));
     struct error err;
@@ -50,7 +50,7 @@ static void assert_refused(const char *schema, const char *path)
 
 static const struct jv *checked(const char *text)
 {
-    const struct jv *schema = parse(text);
+    struct jv *schema = parse(text);
     struct error err;
 
     if (!schema_check(schema, &err))
@@ -103,6 +103,16 @@ static void types_are_told_apart(void **state)
     assert_fault("false", "0", "");
     assert_valid("true", "0");
     assert_valid("{}", "[{}]");
+}
+
+static void null_is_the_name_of_a_type(void **state)
+{
+    (void)state;
+    assert_valid("{'type':null}", "null");
+    assert_valid("{'items':{'type':['string',null]}}", "[null,'a']");
+    assert_fault("{'type':null}", "0", "");
+    assert_fault("{'type':['string',null]}", "0", "");
+    assert_refused("{'type':[['null']]}", "type");
 }
 
 static void the_message_names_the_rule_and_not_the_value(void **state)
@@ -526,6 +536,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(types_are_told_apart),
+        TEST(null_is_the_name_of_a_type),
         TEST(the_message_names_the_rule_and_not_the_value),
         TEST(the_path_leads_to_the_first_fault),
         TEST(additional_properties_are_refused_or_checked),

@@ -10,7 +10,8 @@ static struct node_options options;
 /* What the node told, last and how often. */
 static struct {
     int ready, failed, messages, refused, rpcs, abandoned, demonitored, downs;
-    int peers_up, peers_down, demonitored_before_down, done;
+    int peers_up, peers_down, demonitored_before_down, done, drained;
+    size_t backlog_when_drained;
     enum error_code code;
     uint64_t connection, call, abandoned_call, down;
     struct buf pid, tag, text;
@@ -114,6 +115,14 @@ static void on_peer_down(void *context, uint64_t connection, struct slice peer)
     seen.demonitored_before_down = seen.demonitored;
 }
 
+static void on_drained(void *context, uint64_t connection)
+{
+    (void)context;
+    seen.drained++;
+    seen.connection = connection;
+    seen.backlog_when_drained = node_backlog(node, connection);
+}
+
 static const struct node_events EVENTS = {
     .ready = on_ready,
     .failed = on_failed,
@@ -123,6 +132,7 @@ static const struct node_events EVENTS = {
     .rpc_abandoned = on_abandoned,
     .demonitored = on_demonitored,
     .process_down = on_down,
+    .peer_drained = on_drained,
     .peer_up = on_peer_up,
     .peer_down = on_peer_down,
 };
@@ -140,6 +150,7 @@ static void on_done(void *context)
     }
 
 CONDITION(is_ready, seen.ready > 0)
+CONDITION(is_drained, seen.drained > 0)
 CONDITION(is_failed, seen.failed > 0)
 CONDITION(is_done, seen.done > 0)
 CONDITION(is_messaged, seen.messages > 0)
@@ -1160,6 +1171,149 @@ static void a_message_to_a_node_that_is_not_connected_dials_it(void **state)
     turn_until(is_peer_down);
 }
 
+/* A binary of 30,000 bytes. */
+static void send_zeros(struct test_peer *peer)
+{
+    static char binary[5 + 30000] = "m\0\0\x75\x30";
+
+    assert_true(node_send(node, own_pid(peer),
+                          slice_make(binary, sizeof(binary)), slice_of(NULL)));
+}
+
+/* Messages to the peer, which does not read, until so much waits. */
+static void fill_queue(struct test_peer *peer, uint64_t connection, size_t size)
+{
+    while (node_backlog(node, connection) < size) {
+        send_zeros(peer);
+        uv_run(&loop.uv, UV_RUN_NOWAIT);
+    }
+}
+
+static bool is_drained_by_reading(void)
+{
+    while (peer_read(waiting_peer))
+        buf_clear(&waiting_peer->in);
+    return is_drained();
+}
+
+static void expect_drained(struct test_peer *peer, uint64_t connection)
+{
+    fill_queue(peer, connection, options.backlog_high_bytes * 3 / 4);
+    turn_for(20);
+    assert_true(node_backlog(node, connection) <= options.backlog_high_bytes);
+    assert_int_equal(seen.drained, 0);
+    do { /* the kernel may take more for a while */
+        fill_queue(peer, connection, options.backlog_high_bytes + 1);
+        seen.drained = 0;
+        turn_for(20);
+    } while (node_backlog(node, connection) <= options.backlog_high_bytes);
+    assert_int_equal(seen.drained, 0);
+    waiting_peer = peer;
+    turn_until(is_drained_by_reading);
+    turn_for(20);
+    assert_int_equal(seen.drained, 1);
+    assert_int_equal(seen.connection, connection);
+    assert_in_range(seen.backlog_when_drained, 0,
+                    options.backlog_high_bytes / 4);
+    seen.drained = 0;
+}
+
+static void a_peer_that_reads_again_is_drained(void **state)
+{
+    struct test_peer peer;
+    uint64_t connection;
+
+    (void)state;
+    options.backlog_high_bytes = 1 << 20;
+    start_ready();
+    assert_int_equal(node_connection_of(node, node_service_pid(node)), 0);
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    connection = node_connection_of(node, own_pid(&peer));
+    assert_int_equal(connection, seen.connection);
+    assert_int_equal(node_backlog(node, connection), 0);
+    expect_drained(&peer, connection);
+    expect_drained(&peer, connection);
+    /* The one that goes down first is not. */
+    fill_queue(&peer, connection, options.backlog_high_bytes + 1);
+    peer_close(&peer);
+    turn_until(is_peer_down);
+    assert_int_equal(seen.drained, 0);
+    assert_int_equal(node_backlog(node, connection), 0);
+    assert_int_equal(node_connection_of(node, own_pid(&peer)), 0);
+}
+
+static void a_burst_that_the_kernel_takes_is_drained_soon(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    options.backlog_high_bytes = 10000;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    send_zeros(&peer);
+    assert_true(node_backlog(node, seen.connection) > 10000);
+    assert_int_equal(seen.drained, 0); /* not from inside node_send */
+    turn_until(is_drained);
+    assert_int_equal(seen.drained, 1);
+    assert_int_equal(node_backlog(node, seen.connection), 0);
+    peer_close(&peer);
+}
+
+static void without_a_mark_nothing_is_said_of_a_backlog(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    fill_queue(&peer, seen.connection, 4 << 20);
+    waiting_peer = &peer;
+    while (node_backlog(node, seen.connection) > 0) {
+        is_drained_by_reading();
+        turn_for(1);
+    }
+    assert_int_equal(seen.drained, 0);
+    peer_close(&peer);
+}
+
+static void references_are_new_each_time(void **state)
+{
+    enum { MANY = 1000 };
+    const struct identity self = {slice_of("router@127.0.0.1"), 5};
+    const struct term_limits limits = {.max_bytes = 100, .max_depth = 1};
+    struct test_peer peer;
+    struct control control;
+    uint64_t last = 0, number;
+    struct error err;
+    struct buf out;
+
+    (void)state;
+    start_ready();
+    peer_connect(&peer, "a@127.0.0.1", "router");
+    turn_until(is_peer_up);
+    buf_init(&out, 100);
+    for (int i = 0; i < MANY; i++) {
+        buf_clear(&out);
+        if (i % 2 == 0) {
+            node_put_reference(node, &out);
+        } else {
+            node_monitor(node, own_pid(&peer));
+            peer_receive(&peer, &control);
+            assert_int_equal(control.kind, CONTROL_MONITOR);
+            buf_append_slice(&out, term_raw(control.reference));
+        }
+        assert_true(term_check(buf_slice(&out), &limits, &err));
+        number = reference_number(&self, term_from_raw(buf_slice(&out)));
+        assert_true(number > last);
+        last = number;
+    }
+    buf_release(&out);
+    peer_close(&peer);
+}
+
 static void a_message_that_cannot_arrive_is_dropped(void **state)
 {
     static const struct slice hello = SLICE_LITERAL("w\5hello");
@@ -1549,6 +1703,10 @@ int main(void)
         TEST(only_the_watched_node_can_say_that_a_process_is_down),
         TEST(of_two_calls_at_once_that_of_the_greater_name_wins),
         TEST(a_message_to_a_node_that_is_not_connected_dials_it),
+        TEST(a_peer_that_reads_again_is_drained),
+        TEST(a_burst_that_the_kernel_takes_is_drained_soon),
+        TEST(without_a_mark_nothing_is_said_of_a_backlog),
+        TEST(references_are_new_each_time),
         TEST(a_message_that_cannot_arrive_is_dropped),
         TEST(a_peer_to_keep_is_dialled_again),
         TEST(a_name_that_means_nobody_is_registered_and_given_up),

@@ -1,165 +1,50 @@
 /* The http layer against real sockets on loopback. */
 #include "llm_router/http/http.h"
 
-#include <signal.h>
-#include <sys/resource.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 
-#include "llm_router/base/buf.h"
-#include "test_http_server.h"
+#include "llm_router/base/log.h"
+#include "test_http_client.h"
 
-enum { GIVE_UP_MS = 60000 };
+/* The system, where a test has it fail. */
 
-static struct loop loop;
-static struct http *http;
-static struct loop_timer watchdog, timer;
-static bool in_submit;
-static int waiting;
+static int refused_watches; /* of curl's sockets, for reading */
 
-struct call {
-    uint64_t id;
-    int status;
-    int headers_seen;
-    bool done;
-    struct http_outcome outcome;
-    struct buf body;
-    /* What to do in the callbacks. */
-    uint64_t cancel_in_headers;
-    uint64_t cancel_in_body;
-    bool stop_in_body;
-    const char *header_wanted;
-    char header[200];
-};
-
-static void give_up(void *context)
+int epoll_ctl(int set, int action, int descriptor, struct epoll_event *event)
 {
-    (void)context;
-    fail_msg("nothing happens any more");
+    if (refused_watches > 0 && set != uv_backend_fd(&loop.uv) &&
+        event->events == EPOLLIN) {
+        refused_watches--;
+        errno = ENOSPC;
+        return -1;
+    }
+    return (int)syscall(SYS_epoll_ctl, set, action, descriptor, event);
 }
 
-static int set_up(void **state)
+static atomic_bool resolver_hangs;
+static atomic_int lookups, lookups_done;
+
+/* Of "hanging.invalid"; in a thread of curl's. */
+int getaddrinfo(const char *name, const char *service,
+                const struct addrinfo *hints, struct addrinfo **found)
 {
-    const struct http_options options = {
-        .max_idle_connections = 64,
-        .max_idle_age_s = 60,
-    };
+    int (*real)(const char *, const char *, const struct addrinfo *,
+                struct addrinfo **);
 
-    (void)state;
-    signal(SIGPIPE, SIG_IGN);
-    loop_init(&loop);
-    http = http_new(&loop, &options);
-    loop_timer_start(&loop, &watchdog, GIVE_UP_MS, give_up, NULL);
-    waiting = 0;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    http_free(http);
-    http = NULL;
-    loop_timer_stop(&watchdog);
-    loop_timer_stop(&timer);
-    loop_release(&loop);
-    return 0;
-}
-
-static void on_headers(void *context, uint64_t transfer, int status)
-{
-    struct call *call = context;
-
-    assert_false(in_submit);
-    assert_false(call->done);
-    assert_true(transfer == call->id);
-    call->status = status;
-    call->headers_seen++;
-    if (call->header_wanted)
-        snprintf(call->header, sizeof(call->header), "%.*s",
-                 SLICE_ARG(http_header(http, transfer, call->header_wanted)));
-    if (call->cancel_in_headers)
-        http_cancel(http, call->cancel_in_headers);
-}
-
-static bool on_body(void *context, uint64_t transfer, struct slice bytes)
-{
-    struct call *call = context;
-
-    assert_false(in_submit);
-    assert_false(call->done);
-    assert_true(transfer == call->id);
-    assert_int_equal(call->headers_seen, 1);
-    buf_append_slice(&call->body, bytes);
-    if (call->cancel_in_body)
-        http_cancel(http, call->cancel_in_body);
-    return !call->stop_in_body;
-}
-
-static void on_done(void *context, uint64_t transfer,
-                    const struct http_outcome *outcome)
-{
-    struct call *call = context;
-
-    assert_false(in_submit);
-    assert_false(call->done);
-    assert_true(transfer == call->id);
-    call->done = true;
-    call->outcome = *outcome;
-    if (--waiting == 0)
-        loop_stop(&loop);
-}
-
-static const struct http_events events = {on_headers, on_body, on_done};
-static const char *const header_lines[] = {"Content-Type: application/json",
-                                           "Authorization: Bearer secret"};
-
-static struct http_request request_to(const char *url)
-{
-    return (struct http_request){
-        .url = url,
-        .headers = header_lines,
-        .header_count = 2,
-        .body = SLICE_LITERAL("{\"a\":1}"),
-        .plain_http_allowed = true,
-        .connect_timeout_ms = 5000,
-        .headers_timeout_ms = 5000,
-        .total_timeout_ms = 10000,
-        .max_body_bytes = 100000,
-    };
-}
-
-static void submit(struct call *call, const struct http_request *request)
-{
-    buf_init(&call->body, 1 << 20);
-    in_submit = true;
-    call->id = http_submit(http, request, &events, call);
-    in_submit = false;
-    assert_int_not_equal(call->id, 0);
-    waiting++;
-}
-
-static void stop_loop(void *context)
-{
-    (void)context;
-    loop_stop(&loop);
-}
-
-static void run_for(uint64_t ms)
-{
-    loop_timer_start(&loop, &timer, ms, stop_loop, NULL);
-    loop_run(&loop);
-}
-
-/* One call from its start to its end. */
-static void ask(struct call *call, const struct http_request *request)
-{
-    submit(call, request);
-    loop_run(&loop);
-    assert_true(call->done);
-    assert_int_equal(http_stats(http).in_flight, 0);
-}
-
-static void forget(struct call *call)
-{
-    buf_release(&call->body);
+    if (strcmp(name, "hanging.invalid") != 0) {
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+        return real(name, service, hints, found);
+    }
+    lookups++;
+    while (resolver_hangs)
+        sleep_ms(5);
+    lookups_done++;
+    return EAI_AGAIN;
 }
 
 /* Scripts */
@@ -312,15 +197,102 @@ static void bomb(struct server *server, int peer, int number)
     }
 }
 
-/* Tests */
-
-/* Each test with a server: the client goes first, then the scripts end. */
-static void finish(struct server *server)
+/* Zstandard, which nobody asked for: blocks of 128 KiB in four bytes each. */
+static void zstd_bomb(struct server *server, int peer, int number)
 {
-    http_free(http);
-    http = NULL;
-    server_stop(server);
+    static const char start[] =
+        "HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\n\r\n"
+        "\x28\xB5\x2F\xFD\0\x38";
+    char blocks[4 * 400];
+
+    (void)number;
+    for (size_t i = 0; i < sizeof(blocks); i += 4)
+        memcpy(blocks + i, "\x02\0\x10", 4);
+    if (server_read(server, peer) &&
+        server_send(peer, start, sizeof(start) - 1) &&
+        server_send(peer, blocks, sizeof(blocks)))
+        server_await_close(server, peer);
 }
+
+/* Two MiB of zeros. */
+static void brotli_bomb(struct server *server, int peer, int number)
+{
+    static const char answer[] =
+        "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\n"
+        "\xA3\xFF\xFF\x83\x7F\x02\x20\x1E\x0B\x04\x72\xEF\x0F\xF4\xFF"
+        "\x7F\xF0\x4F\x00\xC4\x61\x11\x80\xEE\xFD\x81\xFE\xFF\x0F\xFE"
+        "\x09\x80\x38\x2C\x00\xD0\xBD\x3F\xA8\xFF\xFF\xC3\x3F\x01\x10"
+        "\x87\x05\x00\xBA\xF7\x07";
+
+    (void)number;
+    if (server_read(server, peer) &&
+        server_send(peer, answer, sizeof(answer) - 1))
+        server_await_close(server, peer);
+}
+
+static void fall_silent_after_headers(struct server *server, int peer,
+                                      int number)
+{
+    (void)number;
+    if (server_read(server, peer) &&
+        server_say(peer, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"))
+        server_await_close(server, peer);
+}
+
+static void answer_empty(struct server *server, int peer, int number)
+{
+    static const char *const answers[] = {
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+    };
+
+    if (server_read(server, peer))
+        server_say(peer, answers[number]);
+}
+
+static void answer_byte_by_byte(struct server *server, int peer, int number)
+{
+    static const char answer[] =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: b\r\n\r\n"
+        "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n";
+    const int on = 1;
+
+    (void)number;
+    setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (!server_read(server, peer))
+        return;
+    for (const char *at = answer; *at && server_send(peer, at, 1); at++)
+        sleep_ms(1);
+    server_await_close(server, peer);
+}
+
+static void reset(int peer)
+{
+    const struct linger at_once = {.l_onoff = 1};
+
+    setsockopt(peer, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+}
+
+static void reset_unanswered(struct server *server, int peer, int number)
+{
+    (void)number;
+    if (server_read(server, peer))
+        reset(peer);
+}
+
+static void reset_body(struct server *server, int peer, int number)
+{
+    (void)number;
+    if (!server_read(server, peer))
+        return;
+    server_say(peer, "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello");
+    sleep_ms(50); /* a reset throws away what was not read */
+    reset(peer);
+}
+
+/* Tests */
 
 static void a_post_arrives_as_it_was_written(void **state)
 {
@@ -524,14 +496,6 @@ static void endless_headers_are_too_large(void **state)
     expect_end(pour_headers, HTTP_TOO_LARGE, ERR_TOO_LARGE, "65536 bytes");
 }
 
-static long resident_kib(void)
-{
-    struct rusage usage;
-
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss;
-}
-
 static void expect_too_large(server_script *script)
 {
     struct server *server = server_start(script);
@@ -565,6 +529,77 @@ static void a_gzip_bomb_is_too_large(void **state)
 {
     (void)state;
     expect_too_large(bomb);
+}
+
+static void a_bomb_that_nobody_asked_for_is_too_large(void **state)
+{
+    (void)state;
+    expect_too_large(zstd_bomb);
+    tear_down(state);
+    set_up(state);
+    expect_too_large(brotli_bomb);
+}
+
+static void headers_and_then_silence_time_out_in_all(void **state)
+{
+    struct server *server = server_start(fall_silent_after_headers);
+    struct http_request request = request_to(server_url(server));
+    struct call call = {0};
+    long long started = now_ms();
+
+    (void)state;
+    request.headers_timeout_ms = 50; /* is over by then */
+    request.total_timeout_ms = 200;
+    ask(&call, &request);
+    assert_int_equal(call.headers_seen, 1);
+    assert_int_equal(call.outcome.status, 200);
+    expect_timeout(&call, "not complete within 200 ms in all", 200, started);
+    finish(server);
+}
+
+static void an_empty_answer_is_whole(void **state)
+{
+    struct server *server = server_start(answer_empty);
+    struct http_request request = request_to(server_url(server));
+
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct call call = {0};
+
+        ask(&call, &request);
+        assert_int_equal(call.outcome.end, HTTP_WHOLE);
+        assert_int_equal(call.outcome.status, i < 3 ? 200 : 204);
+        assert_int_equal(call.headers_seen, 1);
+        assert_int_equal(call.body.size, 0);
+        forget(&call);
+        run_for(20);
+    }
+    finish(server);
+}
+
+static void an_answer_may_come_byte_by_byte(void **state)
+{
+    struct server *server = server_start(answer_byte_by_byte);
+    struct http_request request = request_to(server_url(server));
+    struct call call = {.header_wanted = "x-a"};
+
+    (void)state;
+    ask(&call, &request);
+    assert_int_equal(call.outcome.end, HTTP_WHOLE);
+    assert_string_equal(call.header, "b");
+    assert_slice(buf_slice(&call.body), "hello");
+    finish(server);
+    forget(&call);
+}
+
+static void a_reset_is_no_answer_or_a_cut_one(void **state)
+{
+    (void)state;
+    expect_end(reset_unanswered, HTTP_NO_ANSWER, ERR_UNREACHABLE,
+               "waiting for 127.0.0.1:");
+    tear_down(state);
+    set_up(state);
+    expect_end(reset_body, HTTP_CUT, ERR_UNREACHABLE, "answer of 127.0.0.1:");
 }
 
 static void a_redirect_is_not_followed(void **state)
@@ -1054,6 +1089,61 @@ static void a_name_is_looked_up_once_and_holds_up_nobody_else(void **state)
     forget(&call);
 }
 
+static void a_resolver_that_hangs_holds_up_nobody_else(void **state)
+{
+    enum { OTHERS = 30 };
+    struct server *server = server_start(answer_each);
+    struct http_request request = request_to(server_url(server));
+    struct http_request slow = request_to("http://hanging.invalid/");
+    struct call hung = {0}, calls[OTHERS] = {{0}};
+    long long started = now_ms();
+
+    (void)state;
+    resolver_hangs = true;
+    slow.connect_timeout_ms = 200;
+    ask(&hung, &slow);
+    expect_timeout(&hung, "no connection within 200 ms", 200, started);
+    slow.connect_timeout_ms = GIVE_UP_MS;
+    slow.total_timeout_ms = GIVE_UP_MS;
+    hung = (struct call){0};
+    submit(&hung, &slow);
+    while (lookups < 2)
+        run_for(1);
+    for (int i = 0; i < OTHERS; i++)
+        submit(&calls[i], &request);
+    while (waiting > 1)
+        run_for(1);
+    for (int i = 0; i < OTHERS; i++) {
+        assert_int_equal(calls[i].outcome.end, HTTP_WHOLE);
+        forget(&calls[i]);
+    }
+    assert_false(hung.done);
+    assert_int_equal(lookups_done, 0);
+    finish(server);
+    forget(&hung);
+    resolver_hangs = false;
+    while (lookups_done < lookups)
+        sleep_ms(1);
+}
+
+static void a_watch_that_the_kernel_refuses_is_asked_for_again(void **state)
+{
+    struct server *server = server_start(answer_each);
+    struct http_request request = request_to(server_url(server));
+    struct call call = {0};
+
+    (void)state;
+    log_set_level(LOG_ERROR);
+    refused_watches = 3;
+    ask(&call, &request);
+    log_set_level(LOG_INFO);
+    assert_int_equal(refused_watches, 0);
+    assert_int_equal(call.outcome.end, HTTP_WHOLE);
+    assert_slice(buf_slice(&call.body), "hello");
+    finish(server);
+    forget(&call);
+}
+
 static void errors_never_hold_a_header(void **state)
 {
     static const char *const bad[] = {"Authorization: Bearer secret\r\nX: y"};
@@ -1083,12 +1173,17 @@ int main(void)
         TEST(a_silent_server_times_out),
         TEST(headers_that_drip_time_out),
         TEST(the_total_time_ends_an_endless_answer),
+        TEST(headers_and_then_silence_time_out_in_all),
+        TEST(an_empty_answer_is_whole),
+        TEST(an_answer_may_come_byte_by_byte),
         TEST(a_cut_body_is_told_from_a_whole_one),
+        TEST(a_reset_is_no_answer_or_a_cut_one),
         TEST(a_connection_closed_unanswered_is_no_answer),
         TEST(what_is_not_http_is_no_answer),
         TEST(endless_headers_are_too_large),
         TEST(an_endless_body_is_too_large),
         TEST(a_gzip_bomb_is_too_large),
+        TEST(a_bomb_that_nobody_asked_for_is_too_large),
         TEST(a_redirect_is_not_followed),
         TEST(only_the_final_answers_headers_count),
         TEST(a_connection_is_used_again),
@@ -1109,6 +1204,8 @@ int main(void)
         TEST(idle_connections_are_limited_in_all),
         TEST(a_caller_that_asks_again_at_once_does_not_hold_up_the_loop),
         TEST(a_name_is_looked_up_once_and_holds_up_nobody_else),
+        TEST(a_resolver_that_hangs_holds_up_nobody_else),
+        TEST(a_watch_that_the_kernel_refuses_is_asked_for_again),
         TEST(errors_never_hold_a_header),
     };
 

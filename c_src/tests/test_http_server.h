@@ -33,6 +33,7 @@ struct server {
     atomic_int connections;
     atomic_int closed; /* of the connections */
     atomic_int requests;
+    atomic_llong sent;    /* bytes the kernel took, where a script counts */
     atomic_llong gone_ms; /* when a client was last seen to close */
     char last[SERVER_REQUEST_MAX];
     pthread_mutex_t lock; /* of last */

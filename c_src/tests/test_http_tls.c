@@ -155,6 +155,176 @@ static void serve_tls(struct server *server, int peer, int number)
     SSL_CTX_free(context);
 }
 
+/* A server that can be paused: zeros without end. */
+static void pour_tls(struct server *server, int peer, int number)
+{
+    static const char zeros[16 * 1024];
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    char bytes[1000];
+    SSL *ssl;
+
+    (void)number;
+    SSL_CTX_use_certificate(context, localhost.certificate);
+    SSL_CTX_use_PrivateKey(context, localhost.key);
+    ssl = SSL_new(context);
+    SSL_set_fd(ssl, peer);
+    if (SSL_accept(ssl) == 1 && SSL_read(ssl, bytes, sizeof(bytes)) > 0 &&
+        SSL_write(ssl, "HTTP/1.1 200 OK\r\n\r\n", 19) == 19)
+        while (SSL_write(ssl, zeros, sizeof(zeros)) > 0)
+            server->sent += (long long)sizeof(zeros);
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+}
+
+/* An HTTP/2 server, from its frames up: RFC 9113. */
+
+enum {
+    FRAME_DATA = 0,
+    FRAME_HEADERS = 1,
+    FRAME_RST_STREAM = 3,
+    FRAME_SETTINGS = 4,
+    FRAME_GOAWAY = 7,
+    FLAG_END_STREAM = 1,
+    FLAG_END_HEADERS = 4,
+    FRAME_HEAD = 9,
+    REFUSED_STREAM = 7,
+    INTERNAL_ERROR = 2,
+};
+
+struct h2 {
+    struct server *server;
+    SSL *ssl;
+    int number; /* of the connection */
+    int stream; /* of the last request */
+};
+
+static bool h2_read(struct h2 *h2, void *bytes, size_t size)
+{
+    char *at = bytes;
+
+    while (size > 0) {
+        int got = SSL_read(h2->ssl, at, (int)size);
+
+        if (got <= 0)
+            return false;
+        at += got;
+        size -= (size_t)got;
+    }
+    return true;
+}
+
+/* Up to the end of the next request. */
+static bool h2_await_request(struct h2 *h2)
+{
+    unsigned char head[FRAME_HEAD], content[64 * 1024];
+
+    while (h2_read(h2, head, sizeof(head))) {
+        size_t size = (size_t)head[1] << 8 | head[2];
+
+        if (head[0] != 0 || !h2_read(h2, content, size))
+            return false;
+        if (head[3] > FRAME_HEADERS || !(head[4] & FLAG_END_STREAM))
+            continue;
+        h2->stream = head[7] << 8 | head[8];
+        h2->server->requests++;
+        return true;
+    }
+    return false;
+}
+
+static bool h2_say(struct h2 *h2, int type, int flags, int stream,
+                   struct slice content)
+{
+    char frame[FRAME_HEAD + 16 * 1024] = {
+        0,
+        (char)(content.size >> 8),
+        (char)content.size,
+        (char)type,
+        (char)flags,
+        0,
+        0,
+        (char)(stream >> 8),
+        (char)stream,
+    };
+    int size = (int)(FRAME_HEAD + content.size);
+
+    if (content.size > 0)
+        memcpy(frame + FRAME_HEAD, content.data, content.size);
+    return SSL_write(h2->ssl, frame, size) == size;
+}
+
+static bool h2_settings(struct h2 *h2)
+{
+    return h2_say(h2, FRAME_SETTINGS, 0, 0, slice_of(NULL));
+}
+
+/* ":status: 200" is one byte of HPACK. */
+static bool h2_headers(struct h2 *h2)
+{
+    return h2_say(h2, FRAME_HEADERS, FLAG_END_HEADERS, h2->stream,
+                  slice_of("\x88"));
+}
+
+static bool h2_answer(struct h2 *h2)
+{
+    return h2_headers(h2) && h2_say(h2, FRAME_DATA, FLAG_END_STREAM, h2->stream,
+                                    slice_of("hello"));
+}
+
+static bool h2_reset(struct h2 *h2, char code)
+{
+    const char content[] = {0, 0, 0, code};
+
+    return h2_say(h2, FRAME_RST_STREAM, 0, h2->stream,
+                  slice_make(content, sizeof(content)));
+}
+
+/* Of later requests than `last` nothing was done. */
+static bool h2_go_away(struct h2 *h2, int last)
+{
+    const char content[] = {0, 0, 0, (char)last, 0, 0, 0, 0};
+
+    return h2_say(h2, FRAME_GOAWAY, 0, 0, slice_make(content, sizeof(content)));
+}
+
+static void h2_await_close(struct h2 *h2)
+{
+    while (h2_await_request(h2))
+        ;
+}
+
+static void (*h2_script)(struct h2 *h2);
+
+static int choose_h2(SSL *ssl, const unsigned char **chosen,
+                     unsigned char *chosen_size, const unsigned char *offered,
+                     unsigned size, void *context)
+{
+    static const unsigned char wanted[] = "\x02h2";
+
+    (void)ssl;
+    (void)context;
+    return SSL_select_next_proto((unsigned char **)chosen, chosen_size, wanted,
+                                 3, offered, size) == OPENSSL_NPN_NEGOTIATED
+               ? SSL_TLSEXT_ERR_OK
+               : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static void serve_h2(struct server *server, int peer, int number)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    struct h2 h2 = {server, SSL_new(context), number, 0};
+    char preface[24];
+
+    SSL_CTX_set_alpn_select_cb(context, choose_h2, NULL);
+    SSL_use_certificate(h2.ssl, localhost.certificate);
+    SSL_use_PrivateKey(h2.ssl, localhost.key);
+    SSL_set_fd(h2.ssl, peer);
+    if (SSL_accept(h2.ssl) == 1 && h2_read(&h2, preface, sizeof(preface)))
+        h2_script(&h2);
+    SSL_free(h2.ssl);
+    SSL_CTX_free(context);
+}
+
 /* A client */
 
 static struct loop loop;
@@ -219,6 +389,9 @@ static void on_done(void *context, uint64_t transfer,
         loop_stop(&loop);
 }
 
+static uint64_t short_headers_ms, short_total_ms; /* 0: as usual */
+static bool pausable;
+
 static void submit(struct call *call, const char *url)
 {
     static const struct http_events events = {
@@ -229,9 +402,10 @@ static void submit(struct call *call, const char *url)
         .url = url,
         .body = SLICE_LITERAL("{\"secret\":1}"),
         .connect_timeout_ms = 10000,
-        .headers_timeout_ms = 10000,
-        .total_timeout_ms = 20000,
-        .max_body_bytes = 100000,
+        .headers_timeout_ms = short_headers_ms ? short_headers_ms : 10000,
+        .total_timeout_ms = short_total_ms ? short_total_ms : 20000,
+        .max_body_bytes = pausable ? SIZE_MAX : 100000,
+        .pausable = pausable,
     };
 
     *call = (struct call){.id = http_submit(http, &request, &events, call)};
@@ -360,6 +534,197 @@ static void answer_each(struct server *server, int peer, int number)
     }
 }
 
+/* Scripts of the HTTP/2 server. */
+
+static void h2_silent(struct h2 *h2)
+{
+    h2_await_close(h2);
+}
+
+static void h2_answer_each(struct h2 *h2)
+{
+    h2_settings(h2);
+    while (h2_await_request(h2))
+        h2_answer(h2);
+}
+
+static void h2_silent_after_headers(struct h2 *h2)
+{
+    if (h2_settings(h2) && h2_await_request(h2) && h2_headers(h2))
+        h2_await_close(h2);
+}
+
+static void h2_cut(struct h2 *h2)
+{
+    if (h2_settings(h2) && h2_await_request(h2) && h2_headers(h2))
+        h2_say(h2, FRAME_DATA, 0, h2->stream, slice_of("hel"));
+}
+
+static void h2_fail(struct h2 *h2)
+{
+    if (h2_settings(h2) && h2_await_request(h2) && h2_reset(h2, INTERNAL_ERROR))
+        h2_await_close(h2);
+}
+
+static void h2_fail_in_body(struct h2 *h2)
+{
+    if (h2_settings(h2) && h2_await_request(h2) && h2_headers(h2) &&
+        h2_say(h2, FRAME_DATA, 0, h2->stream, slice_of("hel")) &&
+        h2_reset(h2, INTERNAL_ERROR))
+        h2_await_close(h2);
+}
+
+/* Each first connection refuses what the second answers. */
+static void h2_refuse_first(struct h2 *h2)
+{
+    if (h2->number > 0)
+        h2_answer_each(h2);
+    else if (h2_settings(h2) && h2_await_request(h2) &&
+             h2_reset(h2, REFUSED_STREAM))
+        h2_await_close(h2);
+}
+
+static void h2_go_away_first(struct h2 *h2)
+{
+    if (h2->number > 0)
+        h2_answer_each(h2);
+    else if (h2_settings(h2) && h2_await_request(h2) && h2_go_away(h2, 0))
+        h2_await_close(h2);
+}
+
+static void h2_go_away_in_body(struct h2 *h2)
+{
+    if (h2->number > 0) {
+        h2_answer_each(h2);
+        return;
+    }
+    if (h2_settings(h2) && h2_await_request(h2) && h2_headers(h2) &&
+        h2_say(h2, FRAME_DATA, 0, h2->stream, slice_of("hel")) &&
+        h2_go_away(h2, h2->stream) &&
+        h2_say(h2, FRAME_DATA, FLAG_END_STREAM, h2->stream, slice_of("lo")))
+        h2_await_close(h2);
+}
+
+static void h2_pour(struct h2 *h2)
+{
+    static const char zeros[16 * 1024];
+
+    if (h2_settings(h2) && h2_await_request(h2) && h2_headers(h2))
+        while (h2_say(h2, FRAME_DATA, 0, h2->stream,
+                      slice_make(zeros, sizeof(zeros))))
+            ;
+}
+
+static char h2_url[100];
+
+static struct server *start_h2(void (*script)(struct h2 *h2))
+{
+    struct server *server = server_start(serve_h2);
+
+    h2_script = script;
+    snprintf(h2_url, sizeof(h2_url), "https://localhost:%d/v1", server->port);
+    start_client(path_of("ca.pem"));
+    return server;
+}
+
+static void stop_h2(struct server *server)
+{
+    stop_client();
+    server_stop(server);
+}
+
+static void expect_h2(void (*script)(struct h2 *h2), enum http_end end,
+                      const char *message)
+{
+    struct server *server = start_h2(script);
+    struct call call;
+
+    submit(&call, h2_url);
+    loop_run(&loop);
+    assert_int_equal(call.outcome.end, end);
+    if (!strstr(call.outcome.error.message, message))
+        fail_msg("%s", call.outcome.error.message);
+    assert_int_equal(server->requests, 1);
+    stop_h2(server);
+}
+
+static void an_http2_server_without_a_word_times_out(void **state)
+{
+    (void)state;
+    short_headers_ms = 200;
+    expect_h2(h2_silent, HTTP_TIMEOUT, "no answer within 200 ms");
+    short_headers_ms = 0;
+}
+
+static void http2_headers_and_then_silence_time_out(void **state)
+{
+    (void)state;
+    short_total_ms = 300;
+    expect_h2(h2_silent_after_headers, HTTP_TIMEOUT,
+              "not complete within 300 ms in all");
+    short_total_ms = 0;
+}
+
+static void a_cut_http2_answer_is_told_from_a_whole_one(void **state)
+{
+    (void)state;
+    expect_h2(h2_cut, HTTP_CUT, "answer of localhost:");
+}
+
+static void a_reset_stream_is_no_answer_or_a_cut_one(void **state)
+{
+    (void)state;
+    expect_h2(h2_fail, HTTP_NO_ANSWER, "waiting for localhost:");
+    expect_h2(h2_fail_in_body, HTTP_CUT, "answer of localhost:");
+}
+
+static void an_endless_http2_body_is_too_large(void **state)
+{
+    (void)state;
+    expect_h2(h2_pour, HTTP_TOO_LARGE, "100000 bytes");
+}
+
+/* The server says that it did nothing: curl asks once more. */
+static void a_refused_stream_is_asked_for_again(void **state)
+{
+    struct server *server = start_h2(h2_refuse_first);
+    struct call call;
+
+    (void)state;
+    submit(&call, h2_url);
+    loop_run(&loop);
+    assert_string_equal(call.outcome.error.message, "");
+    assert_int_equal(call.outcome.end, HTTP_WHOLE);
+    assert_int_equal(call.body_bytes, 5);
+    assert_int_equal(server->requests, 2);
+    stop_h2(server);
+}
+
+/* The next call goes over a new connection, whatever became of this one. */
+static void expect_after_go_away(void (*script)(struct h2 *h2),
+                                 enum http_end end)
+{
+    struct server *server = start_h2(script);
+    struct call call, next;
+
+    submit(&call, h2_url);
+    loop_run(&loop);
+    if (call.outcome.end != end)
+        fail_msg("%d %s", call.outcome.end, call.outcome.error.message);
+    submit(&next, h2_url);
+    loop_run(&loop);
+    assert_int_equal(next.outcome.end, HTTP_WHOLE);
+    assert_int_equal(server->connections, 2);
+    stop_h2(server);
+}
+
+static void a_connection_that_goes_away_is_not_used_again(void **state)
+{
+    (void)state;
+    expect_after_go_away(h2_go_away_in_body, HTTP_WHOLE);
+    expect_after_go_away(h2_go_away_first, HTTP_NO_ANSWER);
+}
+
 struct proxy {
     pid_t pid;
     int port;
@@ -397,9 +762,9 @@ static struct proxy start_proxy(void)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(null, STDOUT_FILENO);
         dup2(null, STDERR_FILENO);
-        execlp("nghttpx", "nghttpx", "--conf=/dev/null", "--no-ocsp", "-s",
-               "-LFATAL", front, back, "--backend-connections-per-host=1000",
-               key, certificate, (char *)NULL);
+        execlp("nghttpx", "nghttpx", "--conf=/dev/null", "--no-ocsp", "-LFATAL",
+               front, back, "--backend-connections-per-host=1000", key,
+               certificate, (char *)NULL);
         _exit(127);
     }
     for (int i = 0; i < 200 && !can_connect(proxy.port); i++)
@@ -495,6 +860,74 @@ static void a_cancelled_http2_stream_leaves_the_others_alone(void **state)
     assert_in_range(http_stats(http).connections_opened, 1, 4);
 }
 
+/* Two kinds of transfers to one host do not spoil each other's connections. */
+static void what_is_paused_leaves_http2_to_the_others(void **state)
+{
+    enum { PAUSED = 5, OTHERS = 50 };
+    static struct call paused[PAUSED], calls[OTHERS];
+
+    (void)state;
+    need_proxy();
+    pausable = true;
+    for (int i = 0; i < PAUSED; i++) {
+        submit(&paused[i], proxy_url);
+        http_pause(http, paused[i].id);
+    }
+    pausable = false;
+    while (proxy.behind->requests < PAUSED)
+        run_for(1);
+    waiting = 0;
+    for (int i = 0; i < OTHERS; i++)
+        submit(&calls[i], proxy_url);
+    loop_run(&loop);
+    for (int i = 0; i < OTHERS; i++)
+        assert_int_equal(calls[i].outcome.end, HTTP_WHOLE);
+    for (int i = 0; i < PAUSED; i++) {
+        assert_int_equal(paused[i].body_bytes, 0);
+        http_resume(http, paused[i].id);
+    }
+    waiting = PAUSED;
+    loop_run(&loop);
+    for (int i = 0; i < PAUSED; i++)
+        assert_int_equal(paused[i].body_bytes, 5);
+    assert_in_range(http_stats(http).connections_opened, PAUSED + 1,
+                    2 * PAUSED + 3);
+}
+
+static void a_paused_transfer_stops_a_tls_server(void **state)
+{
+    enum { KERNEL_BYTES = 16 * 1024 * 1024 };
+    struct server *server = server_start(pour_tls);
+    struct call call;
+    char url[100];
+    long long sent;
+    size_t got;
+
+    (void)state;
+    snprintf(url, sizeof(url), "https://localhost:%d/v1", server->port);
+    start_client(path_of("ca.pem"));
+    pausable = true;
+    submit(&call, url);
+    pausable = false;
+    for (int round = 0; round < 3; round++) {
+        got = call.body_bytes;
+        while (call.body_bytes < got + 500000)
+            run_for(1);
+        http_pause(http, call.id);
+        got = call.body_bytes;
+        server->sent = 0;
+        do {
+            sent = server->sent;
+            run_for(200);
+        } while (server->sent != sent);
+        assert_in_range(sent, 0, KERNEL_BYTES);
+        assert_int_equal(call.body_bytes, got);
+        http_resume(http, call.id);
+    }
+    stop_client();
+    server_stop(server);
+}
+
 static void a_dead_http2_connection_is_noticed(void **state)
 {
     struct call call;
@@ -528,7 +961,16 @@ int main(void)
         cmocka_unit_test(a_layer_that_ends_while_certificates_are_read_is_fine),
         HTTP2(a_cold_burst_shares_few_http2_connections),
         HTTP2(a_cancelled_http2_stream_leaves_the_others_alone),
+        HTTP2(what_is_paused_leaves_http2_to_the_others),
         HTTP2(a_dead_http2_connection_is_noticed),
+        cmocka_unit_test(a_paused_transfer_stops_a_tls_server),
+        cmocka_unit_test(an_http2_server_without_a_word_times_out),
+        cmocka_unit_test(http2_headers_and_then_silence_time_out),
+        cmocka_unit_test(a_cut_http2_answer_is_told_from_a_whole_one),
+        cmocka_unit_test(a_reset_stream_is_no_answer_or_a_cut_one),
+        cmocka_unit_test(an_endless_http2_body_is_too_large),
+        cmocka_unit_test(a_refused_stream_is_asked_for_again),
+        cmocka_unit_test(a_connection_that_goes_away_is_not_used_again),
     };
 
     return cmocka_run_group_tests(tests, make_certificates,

@@ -1,8 +1,10 @@
 %% A model provider that does what a test tells it: a real HTTP/1.1 server on
-%% loopback, with keep-alive, one process per connection, TLS when asked.
+%% loopback, with keep-alive, one process per connection, TLS when asked. It
+%% speaks every dialect, each at its own path (see dialects).
 %%
 %%     P = scripted_provider:start(#{handler => Handler}),
 %%     Url = scripted_provider:url(P),             % ".../v1", for a base URL
+%%     Root = scripted_provider:url(P, anthropic), % without it
 %%     [Request] = scripted_provider:await_requests(P, 1),
 %%     ok = scripted_provider:stop(P)
 %%
@@ -17,11 +19,17 @@
 %%
 %% Actions, in the order in which they happen on the wire:
 %%     {status, Code}, {header, Name, Value}   before the first body action
-%%     {answer, Text, Opts}     a chat completion, see answer/2
+%%     {answer, Text, Opts}     an answer in the request's dialect, see answer/2
+%%     {embeddings, Vectors, Opts}   the same for texts to embed
+%%     {error, Kind, Opts}      an error in it, see dialect_errors; Opts may
+%%                              name another status
 %%     {body, IoData}           a whole body, with Content-Length
 %%     {chunk, IoData}          one HTTP chunk of a body of unknown length
 %%     {sse, JsonTerm}          one server-sent event, as a chunk
+%%     {event, Name, JsonTerm}  the same with a name
+%%     {line, JsonTerm}         one line of JSON, as a chunk
 %%     done_marker              "data: [DONE]", as a chunk
+%%     {bytewise, [Event]}      these, in chunks of one byte
 %%     {repeat, N | infinity, [Action]}
 %%     {raw, IoData}            bytes as they are; no HTTP from here on
 %%     {sleep, Ms} | hang       say nothing for a time, or for ever
@@ -34,10 +42,10 @@
 -module(scripted_provider).
 -behaviour(gen_server).
 
--export([start/0, start/1, stop/1, url/1, set_handler/2]).
+-export([start/0, start/1, stop/1, url/1, url/2, set_handler/2]).
 -export([requests/1, aborted/1, counters/1]).
 -export([await_requests/2, await_aborted/2]).
--export([answer/1, answer/2, stream/2, error/4, main/1]).
+-export([answer/1, answer/2, stream/2, bytes/1, error/4, main/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(JSON_MAX, 4194304).
@@ -70,6 +78,14 @@ stop(#{pid := Pid}) ->
 -spec url(provider()) -> binary().
 url(#{url := Url}) ->
     Url.
+
+%% The base URL that a provider of the dialect is configured with.
+-spec url(provider(), dialects:dialect()) -> binary().
+url(#{url := Url}, Dialect)
+  when Dialect =:= openai; Dialect =:= openai_responses ->
+    Url;
+url(#{url := Url}, _Dialect) ->
+    binary:part(Url, 0, byte_size(Url) - byte_size(<<"/v1">>)).
 
 %% Replaces the handler and forgets what was recorded.
 -spec set_handler(provider(), handler()) -> ok.
@@ -126,13 +142,9 @@ main([Port]) ->
 
 %% ---------------------------------------------------------------- answers
 
-%% A chat completion that says Text (a JSON term is encoded): streamed when
-%% the request says so, whole otherwise. Opts:
-%%     finish_reason   default <<"stop">>; none: the stream has no such event
-%%     usage           a JSON term; none: left out; default an estimate
-%%     model           default: the one asked for
-%%     chunk_size      characters per streamed delta, default 24
-%%     delay           milliseconds before each delta, default 0
+%% An answer that says Text (a JSON term is encoded), in the dialect of the
+%% request: streamed when the request says so, whole otherwise. Opts: see
+%% dialects.
 -spec answer(binary() | map()) -> [action()].
 answer(Text) ->
     answer(Text, #{}).
@@ -143,19 +155,18 @@ answer(Text, Opts) when is_binary(Text) ->
 answer(Json, Opts) ->
     [{answer, test_json:encode(Json), Opts}].
 
-%% What answer/2 does for a streaming request, to be cut or mixed by a test.
+%% What answer/2 does for a streamed chat completion of OpenAI, to be cut or
+%% mixed by a test.
 -spec stream(binary(), map()) -> [action()].
 stream(Text, Opts) ->
-    Size = maps:get(chunk_size, Opts, 24),
-    [{header, <<"content-type">>, <<"text/event-stream">>},
-     chunk_event(Opts, [choice(#{role => assistant, content => <<>>}, null)])]
-        ++ lists:append([pause(Opts) ++ [delta(Opts, Part)]
-                         || Part <- parts(Text, Size)])
-        ++ [chunk_event(Opts, [choice(#{}, Reason)])
-            || Reason <- finish_reason(Opts)]
-        ++ [chunk_event(Opts#{usage_event => Usage}, [])
-            || Usage <- usage(Text, Opts)]
-        ++ [done_marker].
+    #{head := Head, start := Start, text := Deltas, finish := Finish}
+        = dialects:pieces(openai, Text, Opts),
+    Head ++ Start ++ lists:append(Deltas) ++ Finish.
+
+%% Events as the bytes of a stream.
+-spec bytes([action()]) -> binary().
+bytes(Events) ->
+    iolist_to_binary([text_of(E) || E <- Events]).
 
 -spec error(100..599, atom() | binary(), binary(), [{binary(), binary()}]) ->
           [action()].
@@ -166,66 +177,6 @@ error(Status, Code, Message, Headers) ->
             {body, test_json:encode(
                      #{error => #{message => Message, type => Code,
                                   code => Code, param => null}})}].
-
-completion(Text, Opts) ->
-    Message = #{role => assistant, content => Text, refusal => null},
-    Choices = [#{index => 0, message => Message, finish_reason => Reason}
-               || Reason <- finish_reason(Opts)],
-    Base = (common(Opts))#{object => <<"chat.completion">>, choices => Choices},
-    Json = lists:foldl(fun(U, Acc) -> Acc#{usage => U} end, Base,
-                       usage(Text, Opts)),
-    [{header, <<"content-type">>, <<"application/json">>},
-     {body, test_json:encode(Json)}].
-
-delta(Opts, Part) ->
-    chunk_event(Opts, [choice(#{content => Part}, null)]).
-
-choice(Delta, Reason) ->
-    #{index => 0, delta => Delta, finish_reason => Reason}.
-
-chunk_event(Opts, Choices) ->
-    Base = (common(Opts))#{object => <<"chat.completion.chunk">>,
-                           choices => Choices},
-    case Opts of
-        #{usage_event := Usage} -> {sse, Base#{usage => Usage}};
-        _ -> {sse, Base}
-    end.
-
-common(Opts) ->
-    #{id => <<"chatcmpl-scripted">>, created => 1700000000,
-      model => maps:get(model, Opts, <<"scripted">>)}.
-
-finish_reason(Opts) ->
-    [R || R <- [maps:get(finish_reason, Opts, <<"stop">>)], R =/= none].
-
-%% The estimate: four bytes a token.
-usage(Text, Opts) ->
-    Prompt = maps:get(prompt_bytes, Opts, 400) div 4,
-    Completion = byte_size(Text) div 4 + 1,
-    Estimate = #{prompt_tokens => Prompt, completion_tokens => Completion,
-                 total_tokens => Prompt + Completion},
-    [U || U <- [maps:get(usage, Opts, Estimate)], U =/= none].
-
-pause(#{delay := Ms}) -> [{sleep, Ms}];
-pause(_) -> [].
-
-%% Text cut after every Size characters, never inside one.
-parts(<<>>, _Size) ->
-    [];
-parts(Text, Size) ->
-    Bytes = bytes_of(Text, Size, 0),
-    <<Part:Bytes/binary, Rest/binary>> = Text,
-    [Part | parts(Rest, Size)].
-
-bytes_of(_Text, 0, Bytes) ->
-    Bytes;
-bytes_of(Text, Size, Bytes) ->
-    case Text of
-        <<_:Bytes/binary, C/utf8, _/binary>> ->
-            bytes_of(Text, Size - 1, Bytes + byte_size(<<C/utf8>>));
-        _ ->
-            Bytes
-    end.
 
 %% ----------------------------------------------------------------- server
 
@@ -452,14 +403,13 @@ act({status, Code}, Out) ->
 act({header, Name, Value}, #out{headers = Headers} = Out) ->
     Out#out{headers = [[Name, ": ", Value, "\r\n"] | Headers]};
 act({answer, Text, Opts}, #out{request = Request} = Out) ->
-    #{json := Json, body := Body} = Request,
-    Defaults = #{model => maps:get(<<"model">>, Json, <<"scripted">>),
-                 prompt_bytes => byte_size(Body)},
-    Opts1 = maps:merge(Defaults, Opts),
-    case Json of
-        #{<<"stream">> := true} -> run(stream(Text, Opts1), Out);
-        _ -> run(completion(Text, Opts1), Out)
-    end;
+    run(dialects:answer(Request, Text, Opts), Out);
+act({embeddings, Vectors, Opts}, #out{request = Request} = Out) ->
+    run(dialects:embeddings(Request, Vectors, Opts), Out);
+act({error, Kind, Opts}, #out{request = Request} = Out) ->
+    Dialect = dialects:of_request(Request),
+    Status = maps:get(status, Opts, dialect_errors:status(Dialect, Kind)),
+    run(dialect_errors:answer(Dialect, Status, Kind, Opts), Out);
 act({body, Body}, #out{body = head} = Out) ->
     Length = integer_to_binary(iolist_size(Body)),
     send([head(act({header, "content-length", Length}, Out)), Body],
@@ -470,10 +420,8 @@ act({chunk, Data}, #out{body = head} = Out) ->
 act({chunk, Data}, #out{body = chunked} = Out) ->
     Size = integer_to_list(iolist_size(Data), 16),
     send([Size, "\r\n", Data, "\r\n"], Out);
-act({sse, Json}, Out) ->
-    act({chunk, ["data: ", test_json:encode(Json), "\n\n"]}, Out);
-act(done_marker, Out) ->
-    act({chunk, "data: [DONE]\n\n"}, Out);
+act({bytewise, Actions}, Out) ->
+    run([{chunk, <<Byte>>} || <<Byte>> <= bytes(Actions)], Out);
 act({repeat, 0, _Actions}, Out) ->
     Out;
 act({repeat, infinity, Actions}, Out) ->
@@ -493,7 +441,15 @@ act(close, _Out) ->
     throw({stop, closed});
 act(reset, #out{conn = #conn{socket = Socket}}) ->
     ok = setopts(Socket, [{linger, {true, 0}}]),
-    throw({stop, closed}).
+    throw({stop, closed});
+act(Event, Out) ->
+    act({chunk, text_of(Event)}, Out).
+
+text_of({sse, Json}) -> ["data: ", test_json:encode(Json), "\n\n"];
+text_of({event, Name, Json}) -> ["event: ", Name, $\n, text_of({sse, Json})];
+text_of({line, Json}) -> [test_json:encode(Json), $\n];
+text_of(done_marker) -> "data: [DONE]\n\n";
+text_of({chunk, Data}) -> Data.
 
 head(#out{status = Status, headers = Headers}) ->
     ["HTTP/1.1 ", integer_to_list(Status), " Scripted\r\n",

@@ -3,7 +3,8 @@
  *
  * Errors of arguments are ERR_INVALID_REQUEST or ERR_TOO_LARGE with the path
  * of the fault: the argument's name ("prompt", "num_tasks", "complexity",
- * "task.title", "messages[2].content") or "opts.NAME". */
+ * "task.title", "messages[2].content", "request.messages[2].content" of route)
+ * or "opts.NAME" ("opts.tools[0].parameters.type"). */
 #ifndef LLM_ROUTER_API_CALL_H
 #define LLM_ROUTER_API_CALL_H
 
@@ -16,6 +17,7 @@ enum {
     CALL_TEXT_MAX = 32 * 1024 * 1024,
     CALL_MESSAGES_MAX = 10000,
     CALL_EXISTING_MAX = 10000, /* ids in opts existing */
+    CALL_GIVEN_MAX = 1000,     /* tasks of one analyze_complexity */
 };
 
 /* How the answer goes back. Raw term bytes, in the arena. */
@@ -73,15 +75,22 @@ struct call {
  *
  * A cast or message without a pid to answer is CALL_IGNORED: nobody would get
  * what it costs. A positional complexity or model gives way to the option of
- * that name. */
+ * that name.
+ *
+ * Of a stream options.to is always filled: with the process that is answered
+ * where the caller names none. */
 void call_decode_message(struct term message, struct arena *arena,
                          struct call *call);
 
-/* Module:Function(Arguments) of rpc and erpc, for the modules that have all
- * operations: 'Elixir.LLMRouter.Server' and llm_router. False: there is no
- * such module or function of that arity: undef. A form that carries a pid is
- * a request whose reply form is not REPLY_RPC: the rpc call itself then
- * returns the atom ok at once. */
+/* Module:Function(Arguments) of rpc and erpc. 'Elixir.LLMRouter.Server' and
+ * llm_router have all operations; 'Elixir.LLM.Service',
+ * 'Elixir.Nexus.LLMRouter' and gleam_router the functions that their users
+ * call. False: there is no such module or function of that arity: undef. A form
+ * that carries a pid is a request whose reply form is not REPLY_RPC: the rpc
+ * call itself then returns the atom ok at once.
+ *
+ * An rpc does not say which process calls: a stream has to name its receiver.
+ */
 bool call_decode_rpc(struct slice module, struct slice function,
                      struct term arguments, struct arena *arena,
                      struct call *call);

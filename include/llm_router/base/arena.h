@@ -2,8 +2,8 @@
  *
  * Allocation never returns NULL (see mem.h). Nothing is freed alone, except
  * that arena_mark/arena_rewind give back all that came after the mark, which
- * is how a retried step starts clean. Blocks grow from `first_block` bytes,
- * doubling up to 64 KiB; larger pieces get a block of their own. */
+ * is how a retried step starts clean. Blocks grow from `first_block` bytes by
+ * half to 64 KiB; larger pieces get a block of their own. */
 #ifndef LLM_ROUTER_BASE_ARENA_H
 #define LLM_ROUTER_BASE_ARENA_H
 

@@ -2,6 +2,7 @@
 #ifndef LLM_ROUTER_CONFIG_ASSETS_H
 #define LLM_ROUTER_CONFIG_ASSETS_H
 
+#include "llm_router/config/config.h"
 #include "llm_router/core/prompts.h"
 #include "llm_router/core/router.h"
 
@@ -10,9 +11,14 @@ struct assets {
     struct catalogue catalogue;
 };
 
-/* All text and rows in the arena. ERR_INVALID_REQUEST with the file (and the
- * key in it) as path. */
-bool assets_load(struct arena *arena, const char *priv_dir,
+/* All text and rows in the arena. Where the configuration names folders of the
+ * user's own, a prompt there stands for the one of priv/, and a row of the
+ * user's catalogue for the row of that provider and id (a new one is added; a
+ * member that it leaves out keeps the value of the row it replaces).
+ * ERR_INVALID_REQUEST as config_load says; a prompt's path is its name below
+ * priv/. Released before the arena. */
+bool assets_load(struct arena *arena, const struct config *config,
                  struct assets *assets, struct error *err);
+void assets_release(struct assets *assets);
 
 #endif

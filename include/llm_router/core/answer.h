@@ -1,4 +1,4 @@
-/* The JSON in a model's text. */
+/* The JSON, or the words, in a model's text. */
 #ifndef LLM_ROUTER_CORE_ANSWER_H
 #define LLM_ROUTER_CORE_ANSWER_H
 
@@ -11,5 +11,9 @@
  * (jv.complete). Text borrows from `text`. Work is linear in its size. */
 const struct jv *answer_find_json(struct arena *arena, struct slice text,
                                   bool *cut);
+
+/* The text without what a reasoning model wrote between <think> and </think>,
+ * and without a code fence around all of it. Lends. */
+struct slice answer_text(struct slice text);
 
 #endif

@@ -14,6 +14,19 @@ struct chat {
                            required, additionalProperties false */
     int64_t max_tokens; /* 0: not sent */
     double temperature; /* NAN: not sent */
+    double top_p;       /* NAN: not sent */
+    const struct slice *stops;
+    size_t stop_count;
+    bool has_seed;
+    int64_t seed;
+    enum effort effort;
+    const struct tool *tools;
+    size_t tool_count;
+    enum tool_choice tool_choice;
+    struct slice tool_name;
+    /* Texts to embed instead of a conversation; then all above is empty. */
+    const struct slice *inputs;
+    size_t input_count;
 };
 
 enum finish_reason {
@@ -25,10 +38,19 @@ enum finish_reason {
 };
 const char *finish_reason_atom(enum finish_reason reason);
 
+struct embedding {
+    double *values;
+    size_t count;
+};
+
 struct completion {
     struct slice text;    /* clean UTF-8 without NUL; maybe empty */
     struct slice refusal; /* non-empty: the model declined, in its words */
     struct slice model;   /* as the provider names it; maybe empty */
+    const struct tool_call *tool_calls; /* arguments: checked JSON objects */
+    size_t tool_call_count;
+    const struct embedding *embeddings; /* one for each input, in order */
+    size_t embedding_count;
     enum finish_reason finish;
     struct usage usage;
 };

@@ -8,19 +8,27 @@
 #include "llm_router/base/slice.h"
 
 /*        field                 file below priv/ */
-#define PROMPT_FILES(X)                                         \
-    X(generate_task_system, "prompts/generate_task.system.txt") \
-    X(generate_task_user, "prompts/generate_task.user.txt")     \
-    X(parse_prd_system, "prompts/parse_prd.system.txt")         \
-    X(parse_prd_user, "prompts/parse_prd.user.txt")             \
-    X(expand_task_system, "prompts/expand_task.system.txt")     \
-    X(expand_task_user, "prompts/expand_task.user.txt")         \
-    X(repair, "prompts/repair.txt")                             \
-    X(continuation, "prompts/continuation.txt")                 \
-    X(object, "prompts/object.txt")                             \
-    X(task_schema, "schemas/task.json")                         \
-    X(task_list_schema, "schemas/task_list.json")               \
-    X(subtask_list_schema, "schemas/subtask_list.json")
+#define PROMPT_FILES(X)                                                   \
+    X(generate_task_system, "prompts/generate_task.system.txt")           \
+    X(generate_task_user, "prompts/generate_task.user.txt")               \
+    X(parse_prd_system, "prompts/parse_prd.system.txt")                   \
+    X(parse_prd_user, "prompts/parse_prd.user.txt")                       \
+    X(expand_task_system, "prompts/expand_task.system.txt")               \
+    X(expand_task_user, "prompts/expand_task.user.txt")                   \
+    X(analyze_complexity_system, "prompts/analyze_complexity.system.txt") \
+    X(analyze_complexity_user, "prompts/analyze_complexity.user.txt")     \
+    X(research_system, "prompts/research.system.txt")                     \
+    X(research_user, "prompts/research.user.txt")                         \
+    X(repair, "prompts/repair.txt")                                       \
+    X(continuation, "prompts/continuation.txt")                           \
+    X(merge, "prompts/merge.txt")                                         \
+    X(object, "prompts/object.txt")                                       \
+    X(language, "prompts/language.txt")                                   \
+    X(task_schema, "schemas/task.json")                                   \
+    X(task_list_schema, "schemas/task_list.json")                         \
+    X(subtask_list_schema, "schemas/subtask_list.json")                   \
+    X(analysis_list_schema, "schemas/analysis_list.json")                 \
+    X(research_schema, "schemas/research.json")
 
 struct prompts {
 #define X(field, file) struct slice field;

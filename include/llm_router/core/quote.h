@@ -8,10 +8,12 @@
 enum {
     QUOTE_MIN = 16, /* bytes in a row that make a quotation */
     QUOTE_TEXT_MAX = 512,
-    QUOTE_SCAN_MAX = 1024 * 1024, /* of each message, from its start */
+    QUOTE_SCAN_MAX = 1024 * 1024, /* of each text, from its start */
 };
 
-/* `text` has at most QUOTE_TEXT_MAX bytes that count. Linear in the chat. */
+/* Looks into the messages with their tool calls, the tools and the texts to
+ * embed. `text` has at most QUOTE_TEXT_MAX bytes that count. Linear in the
+ * chat. */
 bool quotes_chat(struct slice text, const struct chat *chat);
 
 #endif

@@ -20,15 +20,26 @@ enum operation_class {
     X(OP_GENERATE_TASK, "generate_task", CLASS_CALL, true)       \
     X(OP_PARSE_PRD, "parse_prd", CLASS_CALL, true)               \
     X(OP_EXPAND_TASK, "expand_task", CLASS_CALL, true)           \
+    X(OP_ANALYZE_COMPLEXITY, "analyze_complexity", CLASS_CALL, true) \
+    X(OP_RESEARCH, "research", CLASS_CALL, true) \
     X(OP_CALL, "call", CLASS_CALL, true)                         \
     X(OP_CALL_WITH_PROMPT, "call_with_prompt", CLASS_CALL, true) \
     X(OP_CALL_WITH_SYSTEM, "call_with_system", CLASS_CALL, true) \
+    X(OP_ROUTE, "route", CLASS_CALL, true) \
+    X(OP_ROUTE_COMPLETION, "route_completion", CLASS_CALL, true) \
+    X(OP_STREAM, "stream", CLASS_CALL, true) \
+    X(OP_EMBED, "embed", CLASS_CALL, true) \
+    X(OP_CANCEL, "cancel", CLASS_CALL, false) \
     X(OP_SELECT_MODEL, "select_model", CLASS_CALL, false)        \
+    X(OP_AVAILABLE_MODELS, "get_available_models", CLASS_CALL, false) \
+    X(OP_COMPLEXITY_FOR_TASK, "determine_complexity_for_task", CLASS_CALL, \
+      false) \
     X(OP_PING, "ping", CLASS_OPEN, false)                        \
     X(OP_VERSION, "version", CLASS_OPEN, false)                  \
     X(OP_HEALTH, "health", CLASS_OPEN, false)                    \
     X(OP_STATS, "stats", CLASS_ADMIN, false)                     \
     X(OP_MODELS, "models", CLASS_CALL, false)                    \
+    X(OP_RELOAD, "reload", CLASS_ADMIN, false) \
     X(OP_DRAIN, "drain", CLASS_ADMIN, false)
 
 enum operation {
@@ -51,13 +62,68 @@ enum complexity {
 const char *complexity_atom(enum complexity complexity); /* "simple", ... */
 bool complexity_parse(struct slice text, enum complexity *complexity);
 
-enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT };
-const char *role_name(enum role role); /* "system", "user", "assistant" */
+enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
+const char *role_name(enum role role); /* "system", "user", ..., "tool" */
+
+/* A call of a caller's function that a model asks for. */
+struct tool_call {
+    struct slice id;        /* the provider's, or one made up; never empty */
+    struct slice name;      /* ^[A-Za-z0-9_-]{1,64}$ */
+    struct slice arguments; /* a JSON object as text */
+};
 
 struct message {
     enum role role;
-    struct slice content; /* UTF-8 */
+    struct slice content;              /* UTF-8 */
+    const struct tool_call *tool_calls; /* of an assistant's message */
+    size_t tool_call_count;
+    struct slice tool_call_id; /* ROLE_TOOL: the call that content answers */
 };
+
+/* A function that the caller offers to the model. */
+struct tool {
+    struct slice name; /* ^[A-Za-z0-9_-]{1,64}$ */
+    struct slice description;
+    struct slice parameters; /* a JSON Schema as JSON text; empty: none */
+    bool strict;             /* the parameters are in the strict subset */
+};
+
+enum tool_choice {
+    TOOL_CHOICE_UNSET,
+    TOOL_CHOICE_AUTO,
+    TOOL_CHOICE_NONE,
+    TOOL_CHOICE_REQUIRED, /* some tool */
+    TOOL_CHOICE_NAMED,    /* the tool of that name */
+};
+
+/* How hard a model should think. Which ones it takes is the catalogue's. */
+enum effort {
+    EFFORT_UNSET,
+    EFFORT_NONE,
+    EFFORT_MINIMAL,
+    EFFORT_LOW,
+    EFFORT_MEDIUM,
+    EFFORT_HIGH,
+    EFFORT_XHIGH,
+    EFFORT_MAX,
+};
+const char *effort_name(enum effort effort); /* "none", ... "max" */
+bool effort_parse(struct slice text, enum effort *effort);
+
+/* What a model must be able to do: bits of options.capabilities and of the
+ * catalogue's rows. */
+#define CAPABILITIES(X)                       \
+    X(CAPABILITY_TOOLS, 1, "tools")           \
+    X(CAPABILITY_SCHEMA, 2, "schema")         \
+    X(CAPABILITY_VISION, 4, "vision")         \
+    X(CAPABILITY_REASONING, 8, "reasoning")   \
+    X(CAPABILITY_EMBEDDING, 16, "embedding")
+enum capability {
+#define X(capability, bit, name) capability = bit,
+    CAPABILITIES(X)
+#undef X
+};
+bool capability_parse(struct slice text, unsigned *bit);
 
 enum key_style { KEYS_DEFAULT, KEYS_ATOMS, KEYS_STRINGS };
 
@@ -65,6 +131,9 @@ enum {
     REQUEST_TASKS_MAX = 100,
     REQUEST_TIMEOUT_MAX_MS = 3600000,
     REQUEST_ID_MAX = 128, /* bytes, printable ASCII */
+    REQUEST_STOPS_MAX = 4,
+    REQUEST_TOOLS_MAX = 128,
+    REQUEST_TEXTS_MAX = 2048, /* of one embed */
 };
 
 struct options {
@@ -76,6 +145,21 @@ struct options {
     int64_t timeout_ms;      /* 0: the configured default */
     int64_t max_tokens;      /* 0: the model's own */
     double temperature;      /* NAN: the model's own */
+    double top_p;            /* NAN: the model's own */
+    const struct slice *stops;
+    size_t stop_count;
+    bool has_seed;
+    int64_t seed;
+    enum effort effort;
+    const struct tool *tools;
+    size_t tool_count;
+    enum tool_choice tool_choice;
+    struct slice tool_name; /* of TOOL_CHOICE_NAMED */
+    unsigned capabilities;  /* that the model must have */
+    struct slice language;  /* "de", "Deutsch"; empty: the text's own */
+    struct slice metadata;  /* raw term, echoed; empty: none */
+    struct slice to;        /* raw pid: who gets the stream; empty: caller */
+    enum { CACHE_DEFAULT, CACHE_YES, CACHE_NO } cache;
     const struct jv *schema; /* NULL: free text */
     enum key_style keys;
     bool full;       /* return => full */
@@ -86,12 +170,25 @@ struct options {
     size_t existing_count;
 };
 
+/* A task of the caller, for analyze_complexity. */
+struct given_task {
+    struct slice id;    /* raw term, given back as it came; empty: none */
+    struct slice title; /* one line */
+    struct slice json;  /* all of it, for the prompt */
+};
+
 struct request {
     enum operation operation;
     struct options options;
     struct slice text;    /* generate_task: prompt; parse_prd: content;
-                             expand_task: the task as JSON, or its title */
-    struct slice context; /* expand_task: opts context */
+                             expand_task: the task as JSON, or its title;
+                             research: topic; cancel: the request id */
+    struct slice context; /* expand_task: opts context; research */
+    const struct slice *texts; /* embed */
+    size_t text_count;
+    const struct given_task *given; /* analyze_complexity */
+    size_t given_count;
+    struct slice reference; /* cancel: raw, of a stream; else empty */
     int64_t count;        /* tasks or subtasks wanted; 0: the model decides */
     struct message *messages; /* the call operations */
     size_t message_count;

@@ -1,7 +1,9 @@
 /* May a failed attempt be tried again, and when? Pure: time and chance come in.
  *
  * Order of the delay: the provider's retry-after (capped), else
- * min(0.5 s * 2^n, 8 s) with up to 25 % taken off by chance. */
+ * min(0.5 s * 2^n, 8 s) with up to 25 % taken off by chance. A provider that
+ * says it is overloaded gets four times the delay, up to the same maximum:
+ * coming back soon is what keeps it so. */
 #ifndef LLM_ROUTER_CORE_RETRY_H
 #define LLM_ROUTER_CORE_RETRY_H
 
@@ -18,6 +20,7 @@ struct failure {
     bool retryable;         /* by class, see provider.h */
     bool should_retry_said; /* the provider sent x-should-retry */
     bool should_retry;
+    bool overloaded;        /* 503 and 529 that say so, not a plain 5xx */
     int64_t retry_after_ms; /* < 0: none given */
 };
 

@@ -5,8 +5,9 @@
  * (into the same document), $defs/definitions, minimum/maximum (and
  * exclusive), multipleOf, minLength/maxLength, minItems/maxItems, uniqueItems,
  * minProperties/maxProperties; title, description, default, examples, format,
- * $schema, $id, $comment are annotations. Any other keyword is refused by name
- * in schema_check, so that no rule is silently ignored. */
+ * $schema, $id, $comment, deprecated,
+ * readOnly, writeOnly, propertyOrdering are annotations. Any other keyword is
+ * refused by name in schema_check, so that no rule is silently ignored. */
 #ifndef LLM_ROUTER_CORE_SCHEMA_H
 #define LLM_ROUTER_CORE_SCHEMA_H
 
@@ -15,8 +16,10 @@
 
 /* Is this a schema we can enforce? ERR_INVALID_REQUEST with the path
  * ("properties.age.minimum"). At most 64 schemas deep and 10,000 keywords; a
- * $ref that leads back to itself without entering a value is refused. */
-bool schema_check(const struct jv *schema, struct error *err);
+ * $ref that leads back to itself without entering a value is refused.
+ * A type that is null becomes "null": that is what the atom of a caller who
+ * writes [string, null] has turned into. */
+bool schema_check(struct jv *schema, struct error *err);
 
 /* Does `value` satisfy a checked schema? ERR_INVALID_OUTPUT with the path of
  * the first fault ("items[3].name"; of alternatives the deepest one) and a
@@ -29,5 +32,17 @@ bool schema_validate(const struct jv *schema, const struct jv *value,
  * the top, every property required, additionalProperties false, no limits on
  * numbers and sizes, at most 10 levels? */
 bool schema_is_strict(const struct jv *schema);
+
+/* A strict schema for the providers of values that a checked schema takes:
+ * optional properties may be null, no others are allowed, limits are left out
+ * (schema_validate still has them). False when there is none, such as for
+ * objects with free keys; `*strict` is then as it was. */
+bool schema_strictify(struct arena *arena, const struct jv *schema,
+                      struct slice *strict);
+
+/* `value` without the nulls that stand for optional properties: where a
+ * checked schema takes no null. Gives `value` itself when there are none. */
+const struct jv *schema_drop_nulls(struct arena *arena, const struct jv *schema,
+                                   const struct jv *value);
 
 #endif

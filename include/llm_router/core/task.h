@@ -16,6 +16,8 @@ struct task {
     struct slice description;   /* data NULL: absent (nil) */
     struct slice details;       /* likewise */
     struct slice test_strategy; /* likewise */
+    struct slice source; /* likewise: the heading of the document it is from,
+                            as the model names it (see coverage.h) */
     enum priority priority;
     int64_t *dependencies;
     size_t dependency_count;

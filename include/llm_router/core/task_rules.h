@@ -62,6 +62,12 @@ struct task_numbering {
     size_t existing_count;
 };
 
+/* Gives the tasks from `from` on the ids that follow by their places, and what
+ * they need likewise, so that the question for a later part of a document can
+ * name them. What needs nothing that is there is dropped. */
+void tasks_number(struct arena *arena, struct raw_task_list *list, size_t from,
+                  const struct task_numbering *numbering);
+
 /* The id by which the model knows the task at `index`: its own, or by place. */
 struct slice raw_task_id(struct arena *arena, const struct raw_task_list *list,
                          size_t index, int64_t next_id);

@@ -10,7 +10,8 @@ struct usage {
     int64_t output_tokens; /* with reasoning tokens */
     int64_t total_tokens;
     int64_t cached_tokens;
-    int64_t cache_write_tokens;
+    int64_t cache_write_tokens;    /* of both life times */
+    int64_t cache_write_1h_tokens; /* of them, those kept for an hour */
     int64_t reasoning_tokens;
 };
 
@@ -20,7 +21,8 @@ struct prices {
     double output;
     double cache_read;
     double cache_write;
-    int64_t long_over; /* input tokens; < 0: no long tier */
+    double cache_write_1h; /* NAN: twice the input price */
+    int64_t long_over;     /* input tokens; < 0: no long tier */
     double long_input;
     double long_output;
 };
@@ -32,8 +34,9 @@ extern const struct prices PRICES_UNKNOWN;
 void usage_add(struct usage *total, const struct usage *more);
 
 /* USD; NAN when price or usage is unknown. A missing cache price charges the
- * full input price. Over long_over the whole request is billed at the long
- * prices, cached tokens too. */
+ * full input price; what was not used costs nothing even at an unknown price.
+ * Over long_over the whole request is billed at the long prices, cached tokens
+ * too. */
 double usage_cost(const struct usage *usage, const struct prices *prices);
 
 #endif

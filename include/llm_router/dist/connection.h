@@ -34,6 +34,8 @@ struct connection_events {
     /* The same, but of the payload only a beginning: it is not taken. */
     void (*refused)(void *context, struct connection *connection,
                     struct slice body, const struct error *why);
+    /* What waited was over the high mark and is down at a quarter of it. */
+    void (*drained)(void *context, struct connection *connection);
     /* Always the last; the connection is freed when it returns. */
     void (*closed)(void *context, struct connection *connection);
 };
@@ -48,6 +50,7 @@ struct connection_group {
     uint64_t seed;           /* unpredictable */
     size_t max_frame_bytes;
     size_t max_queue_bytes;
+    size_t backlog_high_bytes;
     size_t max_handshakes;
     uint64_t handshake_timeout_ms;
     uint64_t tick_time_ms;
@@ -98,6 +101,7 @@ struct connection {
     struct buf out;         /* to be written at the end of this turn */
     struct buf writing;     /* what a write request holds; empty: none */
     size_t written;         /* of it, at once */
+    bool over;              /* the high mark, and not down yet */
 };
 
 void connection_group_init(struct connection_group *group);
@@ -121,7 +125,10 @@ struct buf *connection_send_begin(struct connection *connection);
 /* False: the queue is full, and the connection is closed for it. */
 bool connection_send_end(struct connection *connection, uint64_t receiver);
 
-/* True when nothing waits to be written. */
+/* Bytes that wait to be written. */
+size_t connection_backlog(const struct connection *connection);
+
+/* True when there are none. */
 bool connection_drained(const struct connection *connection);
 
 /* To be called when it is drained: says that nothing more will come, and waits

@@ -31,6 +31,7 @@ struct node_options {
     struct tls_context *tls; /* NULL: the distribution is not within TLS */
     size_t max_frame_bytes;  /* of a frame or a message in fragments; 64 MiB */
     size_t max_send_queue_bytes;   /* per connection; 256 MiB */
+    size_t backlog_high_bytes;     /* for peer_drained; 0: it never comes */
     uint64_t handshake_timeout_ms; /* 7000 */
     size_t max_handshakes;         /* 256 at once */
     uint64_t tick_time_ms; /* net_ticktime, 60000: a peer silent for longer is
@@ -79,6 +80,9 @@ struct node_events {
     /* A process that node_monitor watches is gone, or its node. */
     void (*process_down)(void *context, uint64_t monitor);
     void (*peer_up)(void *context, uint64_t connection, struct slice peer);
+    /* What waits for that peer (node_backlog) was over backlog_high_bytes and
+     * is down at a quarter of it; not if it goes down before. May be NULL. */
+    void (*peer_drained)(void *context, uint64_t connection);
     /* After it no message of that connection comes. Its rpc calls were
      * reported abandoned, node_monitor's watches reported down, and its
      * monitors on the service demonitored, before this. */
@@ -124,6 +128,16 @@ bool node_send(struct node *node, struct slice pid, struct slice head,
                struct slice rest);
 bool node_send_alias(struct node *node, struct slice reference,
                      struct slice head, struct slice rest);
+
+/* The connection to the node of a pid or reference (raw); 0: there is none. */
+uint64_t node_connection_of(const struct node *node, struct slice pid);
+
+/* Bytes that wait to be written to that peer; 0, too, if it is gone. */
+size_t node_backlog(const struct node *node, uint64_t connection);
+
+/* Appends a new reference of this node (raw), never used before, not for its
+ * monitors and requests either. Not before `ready`. */
+void node_put_reference(struct node *node, struct buf *out);
 
 /* Answers of rpc calls; `value` and `reason` are terms without version byte. A
  * call that is gone is a no-op. False: there is no room for the value in the

@@ -5,9 +5,10 @@
  * the answer. Redirects are errors, environment proxies are not used, TLS is
  * always verified, plain http only where the caller allows it.
  *
- * Transfers are spread over up to 64 multi handles, because libcurl scans all
- * connections of a multi for each transfer: the first is filled with 64
- * transfers before the next is used, so that few calls share few connections.
+ * Transfers are spread over up to 64 multi handles, and as many for those that
+ * may be paused, because libcurl scans all connections of a multi for each
+ * transfer: the first is filled with 64 transfers before the next is used, so
+ * that few calls share few connections.
  * A burst to a host that was not used for a minute waits for its first
  * connection. SIGPIPE must be ignored by the program. */
 #ifndef LLM_ROUTER_HTTP_HTTP_H
@@ -20,7 +21,8 @@
 struct http;
 
 struct http_options {
-    size_t max_connections_per_host; /* 0: as many as transfers */
+    size_t max_connections_per_host; /* as many again for transfers that may
+                                        be paused; 0: as many as transfers */
     size_t max_idle_connections;     /* kept alive, in all, roughly */
     uint64_t max_idle_age_s;
     const char *ca_file; /* NULL: the system's bundle; read by the thread pool
@@ -47,6 +49,7 @@ struct http_request {
     uint64_t headers_timeout_ms; /* from then until the status line */
     uint64_t total_timeout_ms;
     size_t max_body_bytes; /* after decompression */
+    bool pausable;         /* http_pause has an effect; see there */
 };
 
 enum http_end {
@@ -86,6 +89,19 @@ uint64_t http_submit(struct http *http, const struct http_request *request,
 /* Aborts: the connection is closed (HTTP/2: the stream is reset) in this turn
  * of the loop. An id that is gone is a no-op. */
 void http_cancel(struct http *http, uint64_t transfer);
+
+/* From now on on_body does not come, and what the server sends stays in the
+ * kernel's buffers, so that it stops sending; what was read already is held,
+ * within max_body_bytes. The end comes after http_resume, too, unless it is one
+ * of the time-outs, which go on. Only for a request that is `pausable`: it has
+ * a connection of its own (HTTP/1.1), for libcurl opens each stream of HTTP/2
+ * for 32 MiB and keeps what comes for a paused one. Both may be called at any
+ * time; an id that is gone, or what is so already, is a no-op. */
+void http_pause(struct http *http, uint64_t transfer);
+
+/* Callbacks come from this turn's end or a later turn, never from inside, and
+ * may pause it again. */
+void http_resume(struct http *http, uint64_t transfer);
 
 /* The last value of a response header (name in any case) of a transfer that
  * is not done, or empty. Valid during the callback. */

@@ -87,4 +87,18 @@ void loop_defer(struct loop *loop, struct loop_task *task,
                 void (*run)(void *context), void *context);
 void loop_task_cancel(struct loop_task *task);
 
+/* Something that may block, such as a file: `run` in a thread of the pool, then
+ * `done` on the loop. Both get the context; `run` must touch nothing that the
+ * loop's thread uses meanwhile. Cannot be taken back: the context must live
+ * until `done`, for which loop_release waits too. */
+struct loop_work {
+    uv_work_t work;
+    void (*run)(void *context);
+    void (*done)(void *context);
+    void *context;
+};
+void loop_work_start(struct loop *loop, struct loop_work *work,
+                     void (*run)(void *context), void (*done)(void *context),
+                     void *context);
+
 #endif

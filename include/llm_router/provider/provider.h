@@ -1,13 +1,15 @@
-/* A provider's dialect: build a request, read an answer, name its errors.
+/* Providers' dialects: build a request, read an answer, name its errors.
  *
  * One file and one row in provider/dialects.c each. Pure: bytes in, values
  * out; no socket, no clock. The service moves the bytes:
  *
- *     build -> [http] -> reader_new, feed*, end -> completion | failure
+ *     dialect_build -> [http] -> reader_new, reader_feed*, reader_end
+ *         -> completion | failure
  *
- * The same reader takes a stream (SSE), a whole JSON answer and an error body,
- * chosen by status and content type, because servers mix them (an error inside
- * a 200, a whole answer although a stream was asked for). */
+ * One reader takes streams (SSE, or lines of JSON), whole answers and error
+ * bodies, chosen by status, content type and first byte, because servers mix
+ * them (an error inside a 200, a whole answer although a stream was asked
+ * for). */
 #ifndef LLM_ROUTER_PROVIDER_PROVIDER_H
 #define LLM_ROUTER_PROVIDER_PROVIDER_H
 
@@ -18,9 +20,11 @@
 /* Where and as whom to call; text borrowed from the configuration. */
 struct endpoint {
     struct slice base_url;     /* "https://api.openai.com/v1", no trailing / */
-    struct slice api_key;      /* empty: no Authorization header */
+    struct slice api_key;      /* empty: none is sent */
     struct slice organization; /* empty: not sent */
     struct slice project;      /* empty: not sent */
+    struct slice api_version;  /* Anthropic's header, Azure's parameter; empty:
+                                  the dialect's own */
 };
 
 enum { PROVIDER_HEADERS_MAX = 8 };
@@ -44,9 +48,34 @@ struct provider_headers {
 struct provider_failure {
     struct error error;
     struct failure retry;
-    bool try_next;  /* another candidate may do better (not a bad request) */
-    bool bench_key; /* 401, 402, 403, no credit: the key is no good for now */
+    bool try_next;   /* another candidate may do better (not a bad request) */
+    bool try_larger; /* only one with a larger context may */
+    bool bench_key;  /* 401, 402, 403, no credit: the key is no good for now */
+    bool blameless;  /* the request's fault, not the provider's health */
+    struct usage usage; /* what it cost all the same, if it was said */
+    struct slice model; /* as the provider named it; maybe empty */
 };
+
+struct dialect;
+
+/* NULL if there is none of that name. */
+const struct dialect *dialect_find(struct slice name);
+const char *dialect_name(const struct dialect *dialect);
+
+/* The dialect for this question: OpenAI's two APIs are one provider, and the
+ * catalogue says which one a model speaks (with tools). */
+const struct dialect *dialect_for(const struct dialect *configured,
+                                  const struct candidate *candidate,
+                                  const struct chat *chat);
+
+/* ERR_INVALID_REQUEST (what the dialect cannot say, by name: embeddings of
+ * Anthropic) or ERR_TOO_LARGE on failure. The body is written without a
+ * tree. */
+bool dialect_build(const struct dialect *dialect,
+                   const struct endpoint *endpoint,
+                   const struct candidate *candidate, const struct chat *chat,
+                   struct arena *arena, struct provider_request *request,
+                   struct error *err);
 
 enum provider_progress {
     PROGRESS_NONE, /* only comments, pings, empty deltas so far in this feed */
@@ -57,39 +86,42 @@ enum provider_progress {
 
 struct reader;
 
-struct dialect {
-    const char *name; /* "openai" */
+/* What is known when the headers are there. `api_key` is borrowed while the
+ * reader lives and is cut out of error messages; `now_s` (Unix) is for
+ * Retry-After dates. */
+struct answer_head {
+    int status; /* of the final response */
+    const struct provider_headers *headers; /* used only in reader_new */
+    struct slice api_key;
+    int64_t now_s;
+    const struct chat *chat; /* what was asked: how many embeddings, and
+                                whether a forced tool stands for the schema;
+                                used only in reader_new */
+    const struct candidate *candidate; /* likewise */
+};
 
-    /* ERR_INVALID_REQUEST or ERR_TOO_LARGE on failure. The body is written
-     * without a tree. */
-    bool (*build)(const struct endpoint *endpoint,
-                  const struct candidate *candidate, const struct chat *chat,
-                  struct arena *arena, struct provider_request *request,
-                  struct error *err);
+/* A reader for one answer, in the arena. */
+struct reader *reader_new(const struct dialect *dialect, struct arena *arena,
+                          const struct answer_head *head);
 
-    /* A reader for one answer, in the arena. `status` and `headers` are of
-     * the final response; `now_s` (Unix) is for Retry-After dates; `api_key`
-     * (borrowed while the reader lives) is cut out of error messages. */
-    struct reader *(*reader_new)(struct arena *arena, int status,
-                                 const struct provider_headers *headers,
-                                 struct slice api_key, int64_t now_s);
+enum provider_progress reader_feed(struct reader *reader, struct slice bytes);
 
-    enum provider_progress (*feed)(struct reader *reader, struct slice bytes);
+/* The answer's text so far, for streams; it only grows, and moves. */
+struct slice reader_text(const struct reader *reader);
 
-    /* The transfer ended (`whole`: by the protocol's own end, not by a cut
-     * connection). True: *completion is filled, its text in the arena. False:
-     * *failure is. A stream without its terminal event is a failure. */
-    bool (*end)(struct reader *reader, bool whole,
+/* Of the response headers. */
+const struct rate_limits *reader_limits(const struct reader *reader);
+
+/* The transfer ended (`whole`: by the protocol's own end, not by a cut
+ * connection). True: *completion is filled, its text in the arena. False:
+ * *failure is. A stream without its terminal event is a failure. */
+bool reader_end(struct reader *reader, bool whole,
                 struct completion *completion,
                 struct provider_failure *failure);
 
-    /* Gives back heap memory the reader holds (its growing buffers); its arena
-     * memory goes with the arena. */
-    void (*reader_free)(struct reader *reader);
-};
-
-/* NULL if there is none of that name. */
-const struct dialect *dialect_find(struct slice name);
+/* Gives back heap memory the reader holds (its growing buffers); its arena
+ * memory goes with the arena. */
+void reader_free(struct reader *reader);
 
 /* Answers over this are cut and become ERR_TOO_LARGE. */
 enum { PROVIDER_ANSWER_MAX = 32 * 1024 * 1024 };

@@ -1,5 +1,5 @@
 /* One question put to one provider: joins a dialect with a transfer and keeps
- * the two timers that only a dialect's reader can feed (first token, idle).
+ * the two timers that only a reader can feed (first token, idle).
  *
  * connect, headers and total are the transfer's (http.h). */
 #ifndef LLM_ROUTER_SERVICE_ATTEMPT_H
@@ -13,27 +13,57 @@
 struct upstream {
     struct loop *loop;
     struct http *http;
-    const struct config *config;
+};
+
+/* Borrowed while the attempt lives. */
+struct attempt_request {
+    const struct config *config; /* the timers */
+    const struct config_provider *provider;
+    const struct config_key *key;
+    const struct candidate *candidate;
+    const struct chat *chat;
+    struct deadline_share share;
 };
 
 struct attempt;
 
-/* Called once, from the loop, unless the attempt was freed first. Both live in
- * the attempt: copy what must outlast attempt_free. `failure` is NULL on
- * success. The callback may free the attempt. */
-typedef void attempt_done(void *context, struct attempt *attempt,
-                          const struct completion *completion,
-                          const struct provider_failure *failure);
+/* From the loop, unless the attempt was freed first. A callback may free the
+ * attempt. */
+struct attempt_events {
+    /* The answer's text grew, see attempt_text. May be NULL. */
+    void (*progress)(void *context, struct attempt *attempt);
+    /* Once. Both live in the attempt: copy what must outlast attempt_free.
+     * `failure` is NULL on success. */
+    void (*done)(void *context, struct attempt *attempt,
+                 const struct completion *completion,
+                 const struct provider_failure *failure);
+};
 
-/* NULL when the request cannot be built (err). `chat` is borrowed only during
- * the call. `left_ms`: until the caller's deadline. */
+/* NULL when the request cannot be built (err). */
 struct attempt *attempt_new(const struct upstream *upstream,
-                            const struct candidate *candidate,
-                            const struct chat *chat, uint64_t left_ms,
-                            attempt_done *done, void *context,
+                            const struct attempt_request *request,
+                            const struct attempt_events *events, void *context,
                             struct error *err);
 
 /* Aborts the transfer if it still runs. NULL is allowed. */
 void attempt_free(struct attempt *attempt);
+
+/* The answer's text so far; only grows, and moves. */
+struct slice attempt_text(const struct attempt *attempt);
+
+/* No more is read from the provider until attempt_resume; only the total time
+ * limit goes on. */
+void attempt_pause(struct attempt *attempt);
+void attempt_resume(struct attempt *attempt);
+
+/* Has the status line come? */
+bool attempt_has_answer(const struct attempt *attempt);
+
+/* What the provider said of our limits, and how long the first token took;
+ * < 0: none came. */
+const struct rate_limits *attempt_limits(const struct attempt *attempt);
+int64_t attempt_latency_ms(const struct attempt *attempt);
+uint64_t attempt_started_ms(const struct attempt *attempt);
+const struct config_key *attempt_key(const struct attempt *attempt);
 
 #endif

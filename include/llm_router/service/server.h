@@ -2,8 +2,7 @@
 #ifndef LLM_ROUTER_SERVICE_SERVER_H
 #define LLM_ROUTER_SERVICE_SERVER_H
 
-#include "llm_router/config/assets.h"
-#include "llm_router/config/config.h"
+#include "llm_router/service/settings.h"
 
 enum exit_code {
     EXIT_CLEAN = 0,
@@ -12,16 +11,13 @@ enum exit_code {
     EXIT_CANNOT_START = 3, /* name taken, no epmd */
 };
 
-/* Are the configured dialects ones that this program has, and can the
- * certificates be used? ERR_INVALID_REQUEST with the key or file as path. */
-bool server_check(const struct config *config, struct error *err);
-
-/* Runs until a signal or a fatal start-up error; both structs are borrowed.
- * Prints `ready NODE` on stdout when it can be called. SIGTERM, SIGINT and the
- * operation `drain` drain: the global name is given up, calls in flight are
- * answered within timeouts.drain_ms, new ones get shutting_down; a second
- * signal ends at once. */
-enum exit_code server_run(const struct config *config,
-                          const struct assets *assets);
+/* Runs until a signal or a fatal start-up error. The settings, with which it
+ * begins, must outlive it; argc and argv are for reloads. Prints `ready NODE` on
+ * stdout when it can be called. SIGTERM, SIGINT and the operation `drain`
+ * drain: the global name is given up, calls in flight are answered within
+ * timeouts.drain_ms, new ones get shutting_down; a second signal ends at once.
+ * SIGHUP and the operation `reload` read the configuration again. */
+enum exit_code server_run(struct settings *settings, int argc,
+                          const char *const *argv);
 
 #endif

@@ -1,0 +1,123 @@
+#include "llm_router/base/log.h"
+#include "llm_router/base/mem.h"
+#include "llm_router/term/writer.h"
+#include "service/service_internal.h"
+
+struct reload {
+    struct service *service; /* NULL: it ended meanwhile */
+    struct loop_work work;
+    int argc;
+    const char *const *argv;
+    struct settings *previous; /* kept while the thread looks at it */
+    struct settings *settings; /* NULL: error says why */
+    struct error error;
+    struct arena arena; /* the address */
+    struct reply_address reply;
+    struct origin origin;
+};
+
+static void read_settings(void *context)
+{
+    struct reload *reload = context;
+
+    reload->settings = settings_load(reload->argc, reload->argv,
+                                     reload->previous, &reload->error);
+}
+
+static void take_over(struct service *service, struct settings *settings)
+{
+    const char *key =
+        config_needs_restart(service->config, &settings->config);
+
+    if (key)
+        log_line(LOG_WARN, "reload", "%s is read at start only", key);
+    settings_apply(settings, service->supply);
+    settings_drop(service->settings);
+    service->settings = settings;
+    service->config = &settings->config;
+    config_hide_secrets(service->config);
+    access_changed(service);
+    lines_changed(service);
+    log_line(LOG_INFO, "reload", "providers=%zu models=%zu taken over",
+             settings->config.provider_count, settings->assets.catalogue.count);
+}
+
+static void answer(struct service *service, const struct reload *reload,
+                   const struct error *err)
+{
+    buf_clear(&service->value);
+    if (err)
+        reply_put_error(&service->value, err, NULL);
+    else
+        term_put_atom(&service->value, "ok");
+    deliver(service, &reload->reply, &reload->origin, OP_RELOAD);
+}
+
+static void finish(struct service *service, struct reload *reload)
+{
+    service->reload = NULL;
+    if (reload->settings) {
+        service->stats.reloads++;
+        take_over(service, reload->settings);
+        answer(service, reload, NULL);
+        return;
+    }
+    service->stats.reloads_failed++;
+    log_line(LOG_ERROR, "reload", "the old configuration stays: %s",
+             reload->error.message);
+    answer(service, reload, &reload->error);
+}
+
+static void on_read(void *context)
+{
+    struct reload *reload = context;
+
+    if (reload->service)
+        finish(reload->service, reload);
+    else
+        settings_drop(reload->settings);
+    settings_drop(reload->previous);
+    arena_release(&reload->arena);
+    mem_free(reload);
+}
+
+static struct reload *reload_new(struct service *service,
+                                 const struct reply_address *reply,
+                                 const struct origin *origin)
+{
+    struct reload *reload = mem_alloc(sizeof(*reload));
+
+    reload->service = service;
+    reload->argc = service->argc;
+    reload->argv = service->argv;
+    reload->previous = settings_keep(service->settings);
+    reload->origin = *origin;
+    arena_init(&reload->arena, 0);
+    reload->reply = (struct reply_address){
+        .form = reply->form,
+        .pid = arena_copy(&reload->arena, reply->pid),
+        .tag = arena_copy(&reload->arena, reply->tag),
+        .alias = arena_copy(&reload->arena, reply->alias),
+    };
+    return reload;
+}
+
+bool reload_start(struct service *service, const struct reply_address *reply,
+                  const struct origin *origin, struct error *err)
+{
+    struct reload *reload;
+
+    if (service->reload)
+        return error_set(err, ERR_OVERLOADED, "a reload is under way");
+    reload = reload_new(service, reply, origin);
+    service->reload = reload;
+    loop_work_start(&service->loop, &reload->work, read_settings, on_read,
+                    reload);
+    return true;
+}
+
+void reload_release(struct service *service)
+{
+    if (service->reload)
+        service->reload->service = NULL;
+}

@@ -1,0 +1,151 @@
+#include "llm_router/service/settings.h"
+
+#include "llm_router/base/log.h"
+#include "llm_router/base/mem.h"
+#include "llm_router/dist/tls.h"
+#include "llm_router/provider/provider.h"
+
+#include <stdio.h>
+
+static bool check_dialects(const struct config *config, struct error *err)
+{
+    for (size_t i = 0; i < config->provider_count; i++) {
+        const struct config_provider *provider = &config->providers[i];
+        char path[ERROR_PATH_MAX];
+
+        if (dialect_find(provider->dialect))
+            continue;
+        snprintf(path, sizeof(path), "providers.%.*s.dialect",
+                 SLICE_ARG(provider->name));
+        return error_at(err, ERR_INVALID_REQUEST, path,
+                        "there is no dialect \"%.*s\"",
+                        SLICE_ARG(provider->dialect));
+    }
+    return true;
+}
+
+static bool check_tls(const struct config *config, struct error *err)
+{
+    struct tls_context *tls;
+
+    if (!config->tls_dist)
+        return true;
+    tls = settings_tls(config, err);
+    tls_context_free(tls);
+    return tls != NULL;
+}
+
+struct tls_context *settings_tls(const struct config *config, struct error *err)
+{
+    const struct tls_files files = {
+        .certificate = config->tls_cert,
+        .key = config->tls_key,
+        .authorities = config->tls_ca,
+    };
+
+    return tls_context_new(&files, err);
+}
+
+static bool check(const struct config *config, struct error *err)
+{
+    enum log_level level;
+
+    if (!log_level_parse(config->log_level, &level))
+        return error_at(err, ERR_INVALID_REQUEST, "log.level",
+                        "must be error, warn, info or debug");
+    return check_dialects(config, err) && check_tls(config, err);
+}
+
+static void make_routing(struct settings *settings)
+{
+    const struct config *config = &settings->config;
+
+    for (size_t i = 0; i < config->provider_count; i++)
+        settings->providers[i] = config->providers[i].name;
+    settings->routing = (struct routing){
+        .catalogue = &settings->assets.catalogue,
+        .providers = settings->providers,
+        .provider_count = config->provider_count,
+        .routes = config->routes,
+        .route_count = config->route_count,
+        .embed = config->embed_route,
+        .aliases = config->aliases,
+        .alias_count = config->alias_count,
+    };
+}
+
+struct settings *settings_load(int argc, const char *const *argv,
+                               const struct settings *previous,
+                               struct error *err)
+{
+    struct settings *settings = mem_alloc(sizeof(*settings));
+    enum command command;
+
+    settings->references = 1;
+    config_init(&settings->config);
+    if (!config_parse_arguments(&settings->config, argc, argv, &command, err) ||
+        !config_load(&settings->config, previous ? &previous->config : NULL,
+                     err) ||
+        !check(&settings->config, err) ||
+        !assets_load(&settings->config.arena, &settings->config,
+                     &settings->assets, err)) {
+        settings_drop(settings);
+        return NULL;
+    }
+    make_routing(settings);
+    return settings;
+}
+
+struct settings *settings_keep(struct settings *settings)
+{
+    settings->references++;
+    return settings;
+}
+
+void settings_drop(struct settings *settings)
+{
+    if (!settings || --settings->references > 0)
+        return;
+    assets_release(&settings->assets);
+    config_release(&settings->config);
+    mem_free(settings);
+}
+
+const struct config_provider *settings_provider(const struct settings *settings,
+                                                struct slice name)
+{
+    const struct config *config = &settings->config;
+
+    for (size_t i = 0; i < config->provider_count; i++)
+        if (slice_equal(config->providers[i].name, name))
+            return &config->providers[i];
+    return NULL;
+}
+
+const struct config_key *
+settings_key(const struct config_provider *provider, struct slice name)
+{
+    for (size_t i = 0; i < provider->key_count; i++)
+        if (slice_equal(provider->keys[i].name, name))
+            return &provider->keys[i];
+    return NULL;
+}
+
+void settings_apply(const struct settings *settings, struct supply *supply)
+{
+    const struct config *config = &settings->config;
+    enum log_level level;
+
+    if (log_level_parse(config->log_level, &level))
+        log_set_level(level);
+    supply_declare_begin(supply, &config->budget);
+    for (size_t i = 0; i < config->provider_count; i++) {
+        const struct config_provider *provider = &config->providers[i];
+
+        supply_declare_provider(supply, provider->name, provider->in_flight);
+        for (size_t k = 0; k < provider->key_count; k++)
+            supply_declare_key(supply, provider->name, provider->keys[k].name,
+                               &provider->keys[k].limits);
+    }
+    supply_declare_end(supply);
+}

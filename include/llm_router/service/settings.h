@@ -1,0 +1,42 @@
+/* Everything that is configured, as one value that never changes:
+ * configuration, prompts, catalogue, and the routing made of them.
+ *
+ * A reload makes a new one; a job keeps the one it began with. */
+#ifndef LLM_ROUTER_SERVICE_SETTINGS_H
+#define LLM_ROUTER_SERVICE_SETTINGS_H
+
+#include "llm_router/config/assets.h"
+#include "llm_router/config/config.h"
+
+struct settings {
+    size_t references;
+    struct config config;
+    struct assets assets; /* in the configuration's arena */
+    struct slice providers[CONFIG_PROVIDERS_MAX];
+    struct routing routing;
+};
+
+/* Reads and checks all of it; the command line is one that
+ * config_parse_arguments accepts. `previous` (NULL at start) has the secrets of
+ * the environment, which are read once. ERR_INVALID_REQUEST with the key, file
+ * or variable as path. May be called in another thread than the loop's. */
+struct settings *settings_load(int argc, const char *const *argv,
+                               const struct settings *previous,
+                               struct error *err);
+struct settings *settings_keep(struct settings *settings);
+void settings_drop(struct settings *settings); /* NULL is allowed */
+
+/* NULL if there is none of that name. */
+const struct config_provider *settings_provider(const struct settings *settings,
+                                                struct slice name);
+const struct config_key *settings_key(const struct config_provider *provider,
+                                      struct slice name);
+
+/* Log level, providers, keys and limits take effect. */
+void settings_apply(const struct settings *settings, struct supply *supply);
+
+/* The certificates of the distribution; NULL: err. */
+struct tls_context *settings_tls(const struct config *config,
+                                 struct error *err);
+
+#endif
