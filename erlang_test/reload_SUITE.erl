@@ -69,7 +69,8 @@ a_new_route_is_taken_over(Config) ->
     ?assertEqual(<<"one">>, text(Config)),
     ?assertEqual(ok, bed:call(Config, reload)),
     ?assertEqual(<<"two">>, text(Config)),
-    ?assertEqual({1, 0}, reloads(Config)).
+    ?assertEqual({1, 0}, reloads(Config)),
+    ?assertEqual(ok, bed:call(Config, {reload})).
 
 a_signal_reloads_too(Config) ->
     to_two(Config),

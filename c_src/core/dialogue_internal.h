@@ -35,9 +35,9 @@ struct dialogue {
     struct chat chat;
     size_t question_count; /* messages of the question, without what follows */
     unsigned continuations;
-    bool repaired;               /* the repair turn of the question is used */
-    struct planning *planning;   /* of planning_talk */
-    struct analysing *analysing; /* of complexity_talk */
+    bool repaired;                /* the repair turn of the question is used */
+    struct planning *planning;    /* of planning_talk */
+    struct analysing *analysing;  /* of complexity_talk */
     struct embedding *embeddings; /* of embed_talk: room for all */
     struct result result;
 };

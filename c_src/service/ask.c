@@ -412,8 +412,8 @@ static void start_attempt(struct job *job)
         .key = settings_key(provider, job->grant.key_name),
         .candidate = candidate_of(job),
         .chat = dialogue_chat(job->dialogue),
-        .share = router_share(job_left_ms(job),
-                              job->plan.count - job->candidate),
+        .share =
+            router_share(job_left_ms(job), job->plan.count - job->candidate),
     };
     struct error err;
 

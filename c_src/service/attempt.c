@@ -75,7 +75,7 @@ static void on_silence(void *context)
     }
     error_set(&error, ERR_TIMEOUT, "%s within %llu ms",
               attempt->first_ms != 0 ? "the provider went silent: nothing more"
-                                    : "the provider sent no first token",
+                                     : "the provider sent no first token",
               (unsigned long long)attempt->quiet_limit_ms);
     fail(attempt, &error, true);
 }

@@ -107,7 +107,8 @@ static void job_free(struct job *job)
     stream_close(job);
     slot_give(job);
     list_remove(&job->link);
-    if (request_id.size > 0 && map_find(&service->by_request, request_id) == job)
+    if (request_id.size > 0 &&
+        map_find(&service->by_request, request_id) == job)
         map_remove(&service->by_request, request_id);
     settings_drop(job->settings);
     arena_release(&arena);
@@ -274,9 +275,8 @@ static bool begin(struct job *job, struct error *err)
         .max_output_tokens = entry ? entry->max_output_tokens : -1,
     };
 
-    job->dialogue =
-        dialogue_begin(&job->arena, &job->request,
-                       &job->settings->assets.prompts, &room, err);
+    job->dialogue = dialogue_begin(&job->arena, &job->request,
+                                   &job->settings->assets.prompts, &room, err);
     return job->dialogue != NULL;
 }
 

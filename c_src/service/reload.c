@@ -26,8 +26,7 @@ static void read_settings(void *context)
 
 static void take_over(struct service *service, struct settings *settings)
 {
-    const char *key =
-        config_needs_restart(service->config, &settings->config);
+    const char *key = config_needs_restart(service->config, &settings->config);
 
     if (key)
         log_line(LOG_WARN, "reload", "%s is read at start only", key);

@@ -45,7 +45,7 @@ struct service {
     size_t calling;   /* jobs that hold a slot */
     size_t waiting;   /* jobs in a line */
     struct line admission;
-    struct list lines; /* one for each provider that somebody waited for */
+    struct list lines;  /* one for each provider that somebody waited for */
     struct list paused; /* streams whose receiver is slow */
     bool draining;
     void (*on_drain)(void *context); /* somebody called `drain` */
@@ -145,9 +145,9 @@ struct job {
     struct supply_grant grant; /* of the attempt; key 0: none */
     struct loop_timer backoff; /* in a line: until the deadline */
     struct line *line;
-    struct fair_entry place; /* in the line */
+    struct fair_entry place;   /* in the line */
     struct line *was_first_in; /* it was taken out to try again */
-    struct error *last;      /* of the latest attempt that failed; or NULL */
+    struct error *last;        /* of the latest attempt that failed; or NULL */
     int attempts;
     int retries; /* of the current question to the current candidate */
     uint64_t started_ms;

@@ -122,8 +122,8 @@ const struct config_provider *settings_provider(const struct settings *settings,
     return NULL;
 }
 
-const struct config_key *
-settings_key(const struct config_provider *provider, struct slice name)
+const struct config_key *settings_key(const struct config_provider *provider,
+                                      struct slice name)
 {
     for (size_t i = 0; i < provider->key_count; i++)
         if (slice_equal(provider->keys[i].name, name))

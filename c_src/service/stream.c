@@ -3,7 +3,7 @@
 enum { REFERENCE_ID_MAX = 4 + 3 * 4 }; /* bytes that are looked at */
 
 struct stream {
-    struct list link; /* in service->paused; else alone */
+    struct list link;       /* in service->paused; else alone */
     struct slice reference; /* raw */
     struct slice id;        /* of it, its key in service->by_reference */
     struct slice receiver;  /* raw pid */
@@ -15,8 +15,8 @@ struct stream {
  * than one way. */
 static struct slice reference_id(struct slice reference)
 {
-    size_t size = reference.size < REFERENCE_ID_MAX ? reference.size
-                                                    : REFERENCE_ID_MAX;
+    size_t size =
+        reference.size < REFERENCE_ID_MAX ? reference.size : REFERENCE_ID_MAX;
 
     return slice_make(reference.data + reference.size - size, size);
 }

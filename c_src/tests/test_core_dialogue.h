@@ -55,13 +55,13 @@ static inline int teardown(void **state)
     return 0;
 }
 
-static inline void begin(enum operation operation, const char *text, int64_t count)
+static inline void begin(enum operation operation, const char *text,
+                         int64_t count)
 {
     request.operation = operation;
     request.text = slice_of(text);
     request.count = count;
-    dialogue = dialogue_begin(&arena, &request, &assets.prompts,
-                              &room, &err);
+    dialogue = dialogue_begin(&arena, &request, &assets.prompts, &room, &err);
     if (!dialogue)
         fail_msg("%s: %s", err.path, err.message);
 }
@@ -69,8 +69,7 @@ static inline void begin(enum operation operation, const char *text, int64_t cou
 static inline void assert_refused(enum operation operation, const char *path)
 {
     request.operation = operation;
-    assert_null(dialogue_begin(&arena, &request, &assets.prompts,
-                               &room, &err));
+    assert_null(dialogue_begin(&arena, &request, &assets.prompts, &room, &err));
     assert_int_equal(err.code, ERR_INVALID_REQUEST);
     assert_string_equal(err.path, path);
 }

@@ -16,30 +16,30 @@ enum operation_class {
 };
 
 /*    enum                 atom          class      calls a provider */
-#define OPERATIONS(X)                                            \
-    X(OP_GENERATE_TASK, "generate_task", CLASS_CALL, true)       \
-    X(OP_PARSE_PRD, "parse_prd", CLASS_CALL, true)               \
-    X(OP_EXPAND_TASK, "expand_task", CLASS_CALL, true)           \
-    X(OP_ANALYZE_COMPLEXITY, "analyze_complexity", CLASS_CALL, true) \
-    X(OP_RESEARCH, "research", CLASS_CALL, true) \
-    X(OP_CALL, "call", CLASS_CALL, true)                         \
-    X(OP_CALL_WITH_PROMPT, "call_with_prompt", CLASS_CALL, true) \
-    X(OP_CALL_WITH_SYSTEM, "call_with_system", CLASS_CALL, true) \
-    X(OP_ROUTE, "route", CLASS_CALL, true) \
-    X(OP_ROUTE_COMPLETION, "route_completion", CLASS_CALL, true) \
-    X(OP_STREAM, "stream", CLASS_CALL, true) \
-    X(OP_EMBED, "embed", CLASS_CALL, true) \
-    X(OP_CANCEL, "cancel", CLASS_CALL, false) \
-    X(OP_SELECT_MODEL, "select_model", CLASS_CALL, false)        \
-    X(OP_AVAILABLE_MODELS, "get_available_models", CLASS_CALL, false) \
+#define OPERATIONS(X)                                                      \
+    X(OP_GENERATE_TASK, "generate_task", CLASS_CALL, true)                 \
+    X(OP_PARSE_PRD, "parse_prd", CLASS_CALL, true)                         \
+    X(OP_EXPAND_TASK, "expand_task", CLASS_CALL, true)                     \
+    X(OP_ANALYZE_COMPLEXITY, "analyze_complexity", CLASS_CALL, true)       \
+    X(OP_RESEARCH, "research", CLASS_CALL, true)                           \
+    X(OP_CALL, "call", CLASS_CALL, true)                                   \
+    X(OP_CALL_WITH_PROMPT, "call_with_prompt", CLASS_CALL, true)           \
+    X(OP_CALL_WITH_SYSTEM, "call_with_system", CLASS_CALL, true)           \
+    X(OP_ROUTE, "route", CLASS_CALL, true)                                 \
+    X(OP_ROUTE_COMPLETION, "route_completion", CLASS_CALL, true)           \
+    X(OP_STREAM, "stream", CLASS_CALL, true)                               \
+    X(OP_EMBED, "embed", CLASS_CALL, true)                                 \
+    X(OP_CANCEL, "cancel", CLASS_CALL, false)                              \
+    X(OP_SELECT_MODEL, "select_model", CLASS_CALL, false)                  \
+    X(OP_AVAILABLE_MODELS, "get_available_models", CLASS_CALL, false)      \
     X(OP_COMPLEXITY_FOR_TASK, "determine_complexity_for_task", CLASS_CALL, \
-      false) \
-    X(OP_PING, "ping", CLASS_OPEN, false)                        \
-    X(OP_VERSION, "version", CLASS_OPEN, false)                  \
-    X(OP_HEALTH, "health", CLASS_OPEN, false)                    \
-    X(OP_STATS, "stats", CLASS_ADMIN, false)                     \
-    X(OP_MODELS, "models", CLASS_CALL, false)                    \
-    X(OP_RELOAD, "reload", CLASS_ADMIN, false) \
+      false)                                                               \
+    X(OP_PING, "ping", CLASS_OPEN, false)                                  \
+    X(OP_VERSION, "version", CLASS_OPEN, false)                            \
+    X(OP_HEALTH, "health", CLASS_OPEN, false)                              \
+    X(OP_STATS, "stats", CLASS_ADMIN, false)                               \
+    X(OP_MODELS, "models", CLASS_CALL, false)                              \
+    X(OP_RELOAD, "reload", CLASS_ADMIN, false)                             \
     X(OP_DRAIN, "drain", CLASS_ADMIN, false)
 
 enum operation {
@@ -74,7 +74,7 @@ struct tool_call {
 
 struct message {
     enum role role;
-    struct slice content;              /* UTF-8 */
+    struct slice content;               /* UTF-8 */
     const struct tool_call *tool_calls; /* of an assistant's message */
     size_t tool_call_count;
     struct slice tool_call_id; /* ROLE_TOOL: the call that content answers */
@@ -112,11 +112,11 @@ bool effort_parse(struct slice text, enum effort *effort);
 
 /* What a model must be able to do: bits of options.capabilities and of the
  * catalogue's rows. */
-#define CAPABILITIES(X)                       \
-    X(CAPABILITY_TOOLS, 1, "tools")           \
-    X(CAPABILITY_SCHEMA, 2, "schema")         \
-    X(CAPABILITY_VISION, 4, "vision")         \
-    X(CAPABILITY_REASONING, 8, "reasoning")   \
+#define CAPABILITIES(X)                     \
+    X(CAPABILITY_TOOLS, 1, "tools")         \
+    X(CAPABILITY_SCHEMA, 2, "schema")       \
+    X(CAPABILITY_VISION, 4, "vision")       \
+    X(CAPABILITY_REASONING, 8, "reasoning") \
     X(CAPABILITY_EMBEDDING, 16, "embedding")
 enum capability {
 #define X(capability, bit, name) capability = bit,
@@ -142,10 +142,10 @@ struct options {
     struct slice task_type;
     struct slice request_id;
     enum complexity complexity;
-    int64_t timeout_ms;      /* 0: the configured default */
-    int64_t max_tokens;      /* 0: the model's own */
-    double temperature;      /* NAN: the model's own */
-    double top_p;            /* NAN: the model's own */
+    int64_t timeout_ms; /* 0: the configured default */
+    int64_t max_tokens; /* 0: the model's own */
+    double temperature; /* NAN: the model's own */
+    double top_p;       /* NAN: the model's own */
     const struct slice *stops;
     size_t stop_count;
     bool has_seed;
@@ -180,16 +180,16 @@ struct given_task {
 struct request {
     enum operation operation;
     struct options options;
-    struct slice text;    /* generate_task: prompt; parse_prd: content;
-                             expand_task: the task as JSON, or its title;
-                             research: topic; cancel: the request id */
-    struct slice context; /* expand_task: opts context; research */
+    struct slice text;         /* generate_task: prompt; parse_prd: content;
+                                  expand_task: the task as JSON, or its title;
+                                  research: topic; cancel: the request id */
+    struct slice context;      /* expand_task: opts context; research */
     const struct slice *texts; /* embed */
     size_t text_count;
     const struct given_task *given; /* analyze_complexity */
     size_t given_count;
     struct slice reference; /* cancel: raw, of a stream; else empty */
-    int64_t count;        /* tasks or subtasks wanted; 0: the model decides */
+    int64_t count;          /* tasks or subtasks wanted; 0: the model decides */
     struct message *messages; /* the call operations */
     size_t message_count;
     struct slice caller_task; /* expand_task: the caller's own map as raw term

@@ -90,7 +90,7 @@ struct reader;
  * reader lives and is cut out of error messages; `now_s` (Unix) is for
  * Retry-After dates. */
 struct answer_head {
-    int status; /* of the final response */
+    int status;                             /* of the final response */
     const struct provider_headers *headers; /* used only in reader_new */
     struct slice api_key;
     int64_t now_s;

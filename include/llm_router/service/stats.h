@@ -11,16 +11,16 @@ struct stats {
     uint64_t requests[OPERATION_COUNT];
     uint64_t succeeded;
     uint64_t failed[ERROR_CODE_COUNT];
-    uint64_t cancelled;     /* nobody waited any more */
-    uint64_t attempts;      /* HTTP requests sent to providers */
-    uint64_t retries;       /* of them, after a failure */
-    uint64_t turns;         /* of them, repairs and continuations */
-    uint64_t shared;        /* answered by another call's request_id */
-    uint64_t explicit_models;           /* requests that named their model */
+    uint64_t cancelled;       /* nobody waited any more */
+    uint64_t attempts;        /* HTTP requests sent to providers */
+    uint64_t retries;         /* of them, after a failure */
+    uint64_t turns;           /* of them, repairs and continuations */
+    uint64_t shared;          /* answered by another call's request_id */
+    uint64_t explicit_models; /* requests that named their model */
     uint64_t strategies[STRATEGY_COUNT]; /* the others, by their route's */
     uint64_t fallbacks; /* answered by another than the first candidate */
     uint64_t cache_hits, cache_misses; /* of those that may be cached */
-    uint64_t pauses;        /* streams that waited for a slow receiver */
+    uint64_t pauses; /* streams that waited for a slow receiver */
     uint64_t reloads, reloads_failed;
     uint64_t ignored;       /* stray messages dropped */
     uint64_t undeliverable; /* answers whose taker could not be reached */
