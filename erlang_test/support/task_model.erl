@@ -1,7 +1,7 @@
 %% A model for the operations that scripted_model does not know, made of the
 %% text that it is sent like that one. By the name of the schema:
 %%     analysis_list   an analysis of each line "3: {...}" between <tasks> and
-%%                     </tasks>; the longer the title, the higher the score
+%%                     </tasks>; its numbers come of the title's length
 %%     research        findings that quote the topic, two sources
 %% answer/1 leaves all else to scripted_model. plan/1 also takes
 %%     task_list       a task of each heading of the part of a document between
