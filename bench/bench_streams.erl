@@ -4,7 +4,14 @@
 %% chunk: both ends are on one machine and read one clock.
 -module(bench_streams).
 
--export([sections/1, routed/3, bare/3]).
+-export([sections/1, routed/2, bare/2]).
+
+%% So many streams of so many chunks, gap_ms apart; a stream begins apart_ms
+%% after the one before it; all of that so many times.
+-type load() :: #{streams := pos_integer(), chunks := pos_integer(),
+                  gap_ms := pos_integer(), apart_ms := non_neg_integer(),
+                  times := pos_integer()}.
+-export_type([load/0]).
 
 -import(bench_rig, [with_router/3, router_node/1, rounds/3, compare/4, at/4,
                     request_file/1]).
@@ -17,23 +24,29 @@
 sections(Rig) ->
     [{"streams, from the provider's write to the process: "
       "router against bare socket",
-      rows(Rig, "1 stream", #{gap_ms => 5, chunks => 16, at_once => 1,
-                              times => 30})
-          ++ rows(Rig, "100 streams", #{gap_ms => 20, chunks => 64,
-                                        at_once => 100, times => 1})}].
+      rows(Rig, "1 stream",
+           #{streams => 1, chunks => 16, gap_ms => 5, apart_ms => 0,
+             times => 30}, ?GOAL_US)
+          ++ rows(Rig, "100 streams",
+                  #{streams => 100, chunks => 64, gap_ms => 20, apart_ms => 10,
+                    times => 1}, ?GOAL_US)
+          ++ rows(Rig, "100 at once",
+                  #{streams => 100, chunks => 64, gap_ms => 20, apart_ms => 0,
+                    times => 1}, none)}].
 
-rows(Rig, Name, #{gap_ms := GapMs, chunks := Chunks} = Load) ->
+rows(Rig, Name, #{gap_ms := GapMs, chunks := Chunks} = Load, Goal) ->
     with_router(
       Rig, ["--gap-ms", integer_to_list(GapMs),
             "--chunks", integer_to_list(Chunks)],
       fun(R) ->
               Server = {llm_router, router_node(R)},
-              _ = at(caller(R), ?MODULE, routed, [Server, 1, Chunks]),
+              _ = at(caller(R), ?MODULE, routed,
+                     [Server, Load#{streams := 1}]),
               Rounds = rounds(["streams, ", Name],
                               fun() -> run(R, routed, Server, Load) end,
                               fun() -> run(R, bare, request(R), Load) end),
               [goal(compare([Name, ", first chunk, median (us)"], first_median,
-                            Rounds, none), ?GOAL_US),
+                            Rounds, none), Goal),
                compare([Name, ", first chunk, p99 (us)"], first_p99, Rounds,
                        none),
                compare([Name, ", all chunks, median (us)"], all_median, Rounds,
@@ -43,6 +56,8 @@ rows(Rig, Name, #{gap_ms := GapMs, chunks := Chunks} = Load) ->
       end).
 
 %% A goal for the value, though there is a peer.
+goal(Row, none) ->
+    Row;
 goal({Name, Value, Peer, _, _}, Goal) ->
     {Name, Value, Peer, none, Goal}.
 
@@ -57,9 +72,8 @@ request(#{url := Url} = Rig) ->
             "Content-Type: application/json\r\nContent-Length: ",
             integer_to_list(byte_size(Body)), "\r\n\r\n", Body]}.
 
-run(Rig, Kind, From, #{chunks := Chunks, at_once := AtOnce, times := Times}) ->
-    Streams = lists:append([at(caller(Rig), ?MODULE, Kind,
-                               [From, AtOnce, Chunks])
+run(Rig, Kind, From, #{times := Times} = Load) ->
+    Streams = lists:append([at(caller(Rig), ?MODULE, Kind, [From, Load])
                             || _ <- lists:seq(1, Times)]),
     First = lists:sort([hd(Stream) || Stream <- Streams]),
     All = lists:sort(lists:append(Streams)),
@@ -71,32 +85,29 @@ percentile(Sorted, Percent) ->
 
 %% ------------------------------------------------- on the caller's node
 
-%% So many streams at once: the age of each chunk (ns) when it was there, a list
-%% per stream.
--spec routed(gen_server:server_ref(), pos_integer(), pos_integer()) ->
-    [[integer()]].
-routed(Server, AtOnce, Chunks) ->
-    at_once(AtOnce, Chunks,
+%% The age of each chunk (ns) when it was there, a list per stream.
+-spec routed(gen_server:server_ref(), load()) -> [[integer()]].
+routed(Server, Load) ->
+    streams(Load,
             fun() ->
                     {ok, Ref} = gen_server:call(Server,
                                                 {stream, medium, ?MESSAGES}),
-                    routed(Ref, [])
+                    collect(Ref, [])
             end).
 
-routed(Ref, Ages) ->
+collect(Ref, Ages) ->
     receive
         {llm_stream, Ref, {delta, Delta}} ->
-            routed(Ref, [ages(Delta, os:system_time(nanosecond)) | Ages]);
+            collect(Ref, [ages(Delta, os:system_time(nanosecond)) | Ages]);
         {llm_stream, Ref, {done, _}} ->
             lists:append(lists:reverse(Ages))
     after ?LINE_MS ->
             error(stuck)
     end.
 
--spec bare({inet:port_number(), iodata()}, pos_integer(), pos_integer()) ->
-    [[integer()]].
-bare({Port, Request}, AtOnce, Chunks) ->
-    at_once(AtOnce, Chunks,
+-spec bare({inet:port_number(), iodata()}, load()) -> [[integer()]].
+bare({Port, Request}, Load) ->
+    streams(Load,
             fun() ->
                     {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port,
                                                    [binary, {nodelay, true}]),
@@ -129,9 +140,12 @@ ages(Text, Now) ->
      || Stamp <- binary:split(Text, <<" ">>, [global, trim])].
 
 %% Every stream has all its chunks, or the measurement ends here.
-at_once(AtOnce, Chunks, Fun) ->
-    Pids = [spawn_monitor(fun() -> exit({ages, Fun()}) end)
-            || _ <- lists:seq(1, AtOnce)],
+streams(#{streams := Count, chunks := Chunks, apart_ms := ApartMs}, Fun) ->
+    Pids = [spawn_monitor(fun() ->
+                                  timer:sleep(N * ApartMs),
+                                  exit({ages, Fun()})
+                          end)
+            || N <- lists:seq(0, Count - 1)],
     [receive
          {'DOWN', Monitor, process, Pid, {ages, Ages}}
            when length(Ages) =:= Chunks ->
