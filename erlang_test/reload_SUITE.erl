@@ -17,6 +17,7 @@ all() ->
      a_broken_file_changes_nothing,
      a_missing_file_changes_nothing,
      calls_in_flight_end_as_they_began,
+     calls_in_flight_may_try_again_what_is_gone,
      a_provider_can_come_and_go,
      keys_of_the_environment_stay,
      who_may_call_is_decided_anew,
@@ -128,6 +129,26 @@ calls_in_flight_end_as_they_began(Config) ->
     ok = bed:call(Config, reload),
     ?assertEqual(<<"two">>, text(Config)),
     receive {answer, Text} -> ?assertEqual(<<"slow">>, Text)
+    after 5000 -> error(no_answer)
+    end.
+
+%% The provider is taken away before it fails: it is asked once more.
+calls_in_flight_may_try_again_what_is_gone(Config) ->
+    Fails = two_providers:fails(500),
+    scripted_provider:set_handler(
+      two_providers:one(Config),
+      [fun(Request) -> [{sleep, 500} | Fails(Request)] end,
+       two_providers:says(<<"again">>)]),
+    Self = self(),
+    Op = {call_with_prompt, <<"one/small">>, <<"Hello there">>},
+    spawn_link(fun() -> Self ! {answer, bed:call(Config, Op)} end),
+    scripted_provider:await_requests(two_providers:one(Config), 1),
+    change(Config, fun(#{<<"providers">> := Providers} = Json) ->
+        Json#{<<"providers">> => maps:remove(<<"one">>, Providers)}
+    end),
+    ok = bed:call(Config, reload),
+    receive {answer, Answer} ->
+            ?assertMatch({ok, #{text := <<"again">>, attempts := 2}}, Answer)
     after 5000 -> error(no_answer)
     end.
 

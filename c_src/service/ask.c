@@ -269,6 +269,14 @@ static bool has_fallback(const struct job *job,
     return failure->try_next && job->candidate + 1 < job->plan.count;
 }
 
+/* A reload took the provider away: this job goes on as it began, uncounted. */
+static bool is_gone(const struct job *job, const struct candidate *candidate)
+{
+    const struct settings *now = job->service->settings;
+
+    return job->settings != now && !settings_provider(now, candidate->provider);
+}
+
 /* Milliseconds until the same candidate is asked again; < 0: it is not. */
 static int64_t delay_before_retry(struct job *job,
                                   const struct provider_failure *failure)
@@ -293,6 +301,8 @@ static int64_t delay_before_retry(struct job *job,
         (failure->bench_key || failure->error.code == ERR_RATE_LIMITED) &&
         supply_is_healthy(service->supply, provider->name, &clock))
         delay = 0;
+    if (is_gone(job, candidate_of(job)))
+        return delay;
     /* It would be refused there after the delay: it is benched. */
     if (has_fallback(job, failure) &&
         (delay > FALLBACK_DELAY_MS ||
@@ -484,6 +494,15 @@ static bool is_waited_for(const struct job *job, enum supply_verdict verdict,
     return false;
 }
 
+/* The provider is not supplied any more, but this job began with it. */
+static void take_uncounted(struct job *job, const struct candidate *candidate)
+{
+    const struct config_provider *provider =
+        settings_provider(job->settings, candidate->provider);
+
+    job->grant = (struct supply_grant){.key_name = provider->keys[0].name};
+}
+
 /* Takes the first candidate that can be had, from the current one on. */
 static bool take(struct job *job, struct refusal *refusal, bool *wait)
 {
@@ -498,7 +517,9 @@ static bool take(struct job *job, struct refusal *refusal, bool *wait)
         uint64_t wait_ms = job->grant.wait_ms;
         bool waits;
 
-        if (verdict == SUPPLY_GRANTED) {
+        if (verdict == SUPPLY_UNKNOWN)
+            take_uncounted(job, &job->plan.candidates[i]);
+        if (verdict == SUPPLY_GRANTED || verdict == SUPPLY_UNKNOWN) {
             if (i != job->candidate)
                 job->model = job->plan.candidates[i].model;
             job->candidate = i;
