@@ -389,9 +389,13 @@ struct deadline_share router_share(uint64_t left_ms, size_t candidates_left)
     };
 }
 
+/* What is looked at: more than a million tokens, which is more than models
+ * hold. A look at 32 MiB would be 5 ms. */
+enum { TOKEN_SAMPLE_BYTES = 4 * 1024 * 1024 };
+
 /* Eight bytes at a time: prompts may be megabytes. A character that is not
  * ASCII has one byte that begins with the bits 11. */
-int64_t estimate_tokens(struct slice text)
+static size_t count_tokens(struct slice text)
 {
     static const uint64_t HIGH_BITS = 0x8080808080808080u;
     size_t ascii = text.size, others = 0, i = 0;
@@ -410,5 +414,13 @@ int64_t estimate_tokens(struct slice text)
         ascii -= (text.data[i] & 0x80) != 0;
         others += (text.data[i] & 0xC0) == 0xC0;
     }
-    return (int64_t)((ascii + 3) / 4 + others);
+    return (ascii + 3) / 4 + others;
+}
+
+int64_t estimate_tokens(struct slice text)
+{
+    if (text.size <= TOKEN_SAMPLE_BYTES)
+        return (int64_t)count_tokens(text);
+    return (int64_t)(count_tokens(slice_make(text.data, TOKEN_SAMPLE_BYTES)) *
+                     text.size / TOKEN_SAMPLE_BYTES);
 }

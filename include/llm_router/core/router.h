@@ -130,7 +130,8 @@ struct deadline_share {
 };
 struct deadline_share router_share(uint64_t left_ms, size_t candidates_left);
 
-/* About 4 bytes a token for ASCII and 1 token a character else, rounded up. */
+/* About 4 bytes a token for ASCII and 1 token a character else, rounded up; of
+ * a text over 4 MiB judged by its front. */
 int64_t estimate_tokens(struct slice text);
 
 #endif
