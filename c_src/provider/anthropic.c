@@ -200,25 +200,17 @@ static void put_choice(struct buf *body, enum tool_choice choice,
 
 static void put_tools(struct buf *body, const struct question *question)
 {
-    const struct chat *chat = question->chat;
-    const struct tool forced = {.name = chat->schema_name,
-                                .parameters = chat->schema};
-    bool force =
-        question_structured(question->candidate, chat) == STRUCTURED_TOOL;
-    const struct tool *tools = force ? &forced : chat->tools;
-    size_t count = force ? 1 : chat->tool_count;
+    struct tool_offer offer;
 
-    if (count == 0)
+    question_tools(question, &offer);
+    if (offer.count == 0)
         return;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < offer.count; i++) {
         buf_append_text(body, i > 0 ? "," : ",\"tools\":[");
-        put_tool(body, &tools[i]);
+        put_tool(body, &offer.tools[i]);
     }
     buf_append_byte(body, ']');
-    if (force)
-        put_choice(body, TOOL_CHOICE_NAMED, forced.name);
-    else
-        put_choice(body, chat->tool_choice, chat->tool_name);
+    put_choice(body, offer.choice, offer.choice_name);
 }
 
 static void put_chat(const struct question *question, struct buf *body)

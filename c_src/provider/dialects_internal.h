@@ -68,6 +68,17 @@ extern const struct dialect dialect_ollama;
 enum structured_mode question_structured(const struct candidate *candidate,
                                          const struct chat *chat);
 
+/* The tools to offer: the caller's, or the one that stands for the schema,
+ * which is forced. */
+struct tool_offer {
+    struct tool forced;
+    const struct tool *tools; /* may point to `forced`: not to be copied */
+    size_t count;
+    enum tool_choice choice;
+    struct slice choice_name; /* of TOOL_CHOICE_NAMED */
+};
+void question_tools(const struct question *question, struct tool_offer *offer);
+
 /* What to send: EFFORT_UNSET when nobody asks or the model does not take it. */
 enum effort question_effort(const struct question *question);
 

@@ -125,6 +125,26 @@ enum structured_mode question_structured(const struct candidate *candidate,
     return mode;
 }
 
+void question_tools(const struct question *question, struct tool_offer *offer)
+{
+    const struct chat *chat = question->chat;
+
+    *offer = (struct tool_offer){
+        .tools = chat->tools,
+        .count = chat->tool_count,
+        .choice = chat->tool_choice,
+        .choice_name = chat->tool_name,
+    };
+    if (question_structured(question->candidate, chat) != STRUCTURED_TOOL)
+        return;
+    offer->forced =
+        (struct tool){.name = chat->schema_name, .parameters = chat->schema};
+    offer->tools = &offer->forced;
+    offer->count = 1;
+    offer->choice = TOOL_CHOICE_NAMED;
+    offer->choice_name = chat->schema_name;
+}
+
 enum effort question_effort(const struct question *question)
 {
     const struct model *known = question->candidate->entry;
