@@ -21,6 +21,9 @@ all() ->
      a_limit_of_tokens_is_in_the_vendors_words,
      sampling_is_sent_only_to_models_that_take_it,
      anthropic_speaks_both_of_its_versions,
+     an_api_is_asked_for_by_name,
+     an_answer_that_was_kept_is_gone_on_from,
+     secrets_of_mcp_servers_go_to_the_provider_only,
      %% answers
      a_streamed_answer_is_read,
      a_whole_answer_is_read,
@@ -298,6 +301,56 @@ anthropic_speaks_both_of_its_versions(Config) ->
     ?assertEqual(#{}, maps:with([<<"temperature">>, <<"top_p">>, <<"top_k">>],
                                 Json)),
     {exited, 0} = router:stop(Router).
+
+an_api_is_asked_for_by_name(Config) ->
+    Path = fun(D, Api) ->
+                   #{path := Path} = request(Config, op(D, #{api_version =>
+                                                                 Api})),
+                   Path
+           end,
+    ?assertEqual(<<"/v1/responses">>, Path(openai, responses)),
+    ?assertEqual(<<"/v1/chat/completions">>, Path(openai, chat_completions)),
+    ?assertEqual(<<"/v1/responses">>, Path(openai_responses, responses)),
+    ?assertEqual(<<"/openai/v1/responses">>, Path(azure, responses)),
+    [?assertMatch({{error, {no_route, #{message := _}}}, []},
+                  ask(Config, [scripted_provider:answer(<<"Hello">>)],
+                      op(D, #{api_version => Api})))
+     || {D, Api} <- [{openai_responses, chat_completions},
+                     {anthropic, responses}, {gemini, chat_completions}]].
+
+an_answer_that_was_kept_is_gone_on_from(Config) ->
+    {{ok, #{response_id := Id}}, [#{json := First}]} =
+        ask(Config, [scripted_provider:answer(<<"Hello">>)],
+            op(openai, #{api_version => responses, store => true})),
+    ?assertMatch(#{<<"store">> := true}, First),
+    ?assert(is_binary(Id)),
+    {{ok, _}, [#{path := <<"/v1/responses">>, json := Next}]} =
+        ask(Config, [scripted_provider:answer(<<"Hello">>)],
+            op(openai, #{previous_response_id => Id})),
+    ?assertMatch(#{<<"previous_response_id">> := Id, <<"store">> := false},
+                 Next),
+    ?assertMatch({{ok, #{response_id := nil}}, [_]},
+                 ask(Config, [scripted_provider:answer(<<"Hello">>)],
+                     op(openai))).
+
+%% A provider may quote what it does not like.
+secrets_of_mcp_servers_go_to_the_provider_only(Config) ->
+    Secret = <<"hunter2hunter2">>,
+    Op = op(openai, #{return => full,
+                      mcp_servers =>
+                          [#{server_label => <<"dice">>,
+                             server_url => <<"https://dice.example/sse">>,
+                             headers => #{<<"X-Key">> => Secret}}]}),
+    Quoting = <<"cannot reach dice with X-Key: ", Secret/binary>>,
+    {Answer, [#{json := #{<<"tools">> := [Tool]}}]} =
+        ask(Config, [scripted_provider:answer(<<"Hello">>)], Op),
+    ?assertMatch(#{<<"type">> := <<"mcp">>, <<"server_label">> := <<"dice">>,
+                   <<"headers">> := #{<<"X-Key">> := Secret}}, Tool),
+    {Error, [_]} =
+        ask(Config, [[{error, bad_request, #{message => Quoting}}]], Op),
+    ?assertMatch({error, {invalid_request, _}}, Error),
+    [?assertEqual(nomatch, binary:match(term_to_binary(Term), Secret))
+     || Term <- [Answer, Error]].
 
 %% ----------------------------------------------------------------- answers
 

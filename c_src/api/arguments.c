@@ -250,17 +250,33 @@ const char *shown_name(struct slice name, char text[SHOWN_NAME_MAX + 1])
     return text;
 }
 
+/* "a, b, c", or "a, b, ..." when there is no room. */
+static void list_fields(const struct field *fields, size_t count, char *out,
+                        size_t room)
+{
+    static const char more[] = ", ...";
+    size_t size = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        if (fields[i].hidden)
+            continue;
+        if (room - size < strlen(fields[i].name) + 2 * sizeof(more)) {
+            snprintf(out + size, room - size, "%s", more);
+            return;
+        }
+        size += (size_t)snprintf(out + size, room - size, "%s%s",
+                                 size > 0 ? ", " : "", fields[i].name);
+    }
+}
+
 static bool refuse_field(struct decoder *decoder, struct slice name,
                          const struct field *fields, size_t count)
 {
     char shown[SHOWN_NAME_MAX + 1];
-    char known[ERROR_MESSAGE_MAX] = "";
-    size_t size = 0;
+    char known[ERROR_MESSAGE_MAX - sizeof("not known here; known: ") + 1];
 
-    for (size_t i = 0; i < count && size < sizeof(known); i++)
-        if (!fields[i].hidden)
-            size += (size_t)snprintf(known + size, sizeof(known) - size, "%s%s",
-                                     size > 0 ? ", " : "", fields[i].name);
+    list_fields(fields, count, known, sizeof(known));
     return error_at(decoder->err, ERR_INVALID_REQUEST, shown_name(name, shown),
                     "not known here; known: %s", known);
 }

@@ -190,13 +190,14 @@ static bool decode_message(struct decoder *decoder, struct term value,
 }
 
 /* Providers refuse an answer to what was not asked; some know a call only by
- * its name, which is there. */
+ * its name, which is there. If nothing was asked here, it may have been in the
+ * answer that the request goes on from (core/dialogue_call.c). */
 static bool check_answer(struct decoder *decoder, const struct message *asked,
                          const struct message *answer)
 {
-    size_t count = asked ? asked->tool_call_count : 0;
-
-    for (size_t i = 0; i < count; i++)
+    if (!asked)
+        return true;
+    for (size_t i = 0; i < asked->tool_call_count; i++)
         if (slice_equal(asked->tool_calls[i].id, answer->tool_call_id))
             return true;
     return error_at(decoder->err, ERR_INVALID_REQUEST, "tool_call_id",

@@ -66,12 +66,20 @@ static bool decode_complexity(struct decoder *decoder, const char *path,
                      "must be simple, medium or complex"));
 }
 
+bool is_infinity(struct term value)
+{
+    struct slice text;
+
+    return term_is_atom(value, "infinity") ||
+           (term_binary(value, &text) && slice_is(text, "infinity"));
+}
+
 static bool decode_timeout(struct decoder *decoder, const char *path,
                            struct term value)
 {
     int64_t *timeout = &options_of(decoder)->timeout_ms;
 
-    if (term_is_atom(value, "infinity")) {
+    if (is_infinity(value)) {
         *timeout = REQUEST_TIMEOUT_MAX_MS;
         return true;
     }
@@ -360,6 +368,10 @@ static const struct option {
     {"count", 1u << OP_PARSE_PRD | 1u << OP_EXPAND_TASK, decode_count},
     {"next_id", TASKS, decode_next_id},
     {"existing", TASKS, decode_existing},
+    {"api_version", CHOICE, decode_api_version},
+    {"store", WRITING, decode_store},
+    {"previous_response_id", CALLS, decode_previous_response_id},
+    {"mcp_servers", CALLS, decode_mcp_servers},
     {"task_id", ALL, refuse_option},
 };
 
@@ -376,11 +388,10 @@ static bool decode_option(struct decoder *decoder, const struct option *option,
     return option->decode(decoder, option->name, value);
 }
 
-bool decode_options(struct decoder *decoder, const char *path,
-                    struct term value)
+static bool open_options(struct decoder *decoder, const char *path,
+                         struct term value, struct field fields[OPTION_COUNT])
 {
     enum operation operation = decoder->request->operation;
-    struct field fields[OPTION_COUNT];
 
     for (size_t i = 0; i < OPTION_COUNT; i++)
         fields[i] = (struct field){
@@ -388,12 +399,57 @@ bool decode_options(struct decoder *decoder, const char *path,
             .hidden = (table[i].operations >> operation & 1) == 0 ||
                       table[i].decode == refuse_option,
         };
-    if (!decode_fields(decoder, value, fields, OPTION_COUNT))
-        return error_in(decoder->err, path);
+    return decode_fields(decoder, value, fields, OPTION_COUNT) ||
+           error_in(decoder->err, path);
+}
+
+bool decode_options(struct decoder *decoder, const char *path,
+                    struct term value)
+{
+    struct field fields[OPTION_COUNT];
+
+    if (!open_options(decoder, path, value, fields))
+        return false;
     for (size_t i = 0; i < OPTION_COUNT; i++)
         if (fields[i].given &&
             !decode_option(decoder, &table[i], fields[i].value))
             return error_in(decoder->err, path);
-    return check_tool_choice(decoder, "tool_choice") ||
+    return (check_tool_choice(decoder, "tool_choice") &&
+            check_api_version(decoder, "api_version")) ||
            error_in(decoder->err, path);
+}
+
+static bool put_option(struct decoder *decoder, const struct field *field,
+                       struct buf *out)
+{
+    struct arena_mark mark = arena_mark(decoder->arena);
+    struct jv *json;
+    bool converted = json_from_term(field->value, JSON_TERM_STRICT,
+                                    decoder->arena, &json, decoder->err);
+
+    jv_put_string(out, slice_of(field->name));
+    buf_append_byte(out, ':');
+    if (converted)
+        jv_put(out, json);
+    arena_rewind(decoder->arena, mark);
+    return converted || error_in(decoder->err, field->name);
+}
+
+bool put_options(struct decoder *decoder, const char *path, struct term value,
+                 struct buf *out)
+{
+    struct field fields[OPTION_COUNT];
+    size_t start = out->size;
+
+    if (!open_options(decoder, path, value, fields))
+        return false;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (!fields[i].given || table[i].decode == decode_messages)
+            continue;
+        if (out->size > start)
+            buf_append_byte(out, ',');
+        if (!put_option(decoder, &fields[i], out))
+            return error_in(decoder->err, path);
+    }
+    return true;
 }

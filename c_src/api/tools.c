@@ -209,7 +209,7 @@ bool check_tool_choice(struct decoder *decoder, const char *path)
     const struct options *options = &decoder->request->options;
 
     if (options->tool_choice == TOOL_CHOICE_REQUIRED &&
-        options->tool_count == 0)
+        options->tool_count == 0 && !options->mcp_servers)
         return error_at(decoder->err, ERR_INVALID_REQUEST, path,
                         "there are no tools to choose from");
     if (options->tool_choice == TOOL_CHOICE_NAMED &&

@@ -44,7 +44,9 @@ struct dialogue *dialogue_begin(struct arena *arena,
                  .top_p = options->top_p,
                  .has_seed = options->has_seed,
                  .seed = options->seed,
-                 .effort = options->effort},
+                 .effort = options->effort,
+                 .api_version = options->api_version,
+                 .store = options->store},
     };
     if (!d->talk) {
         error_set(err, ERR_INVALID_REQUEST, "asks no model");
@@ -91,6 +93,8 @@ enum dialogue_step dialogue_answer(struct dialogue *dialogue,
     if (declined(completion, err))
         return give_up(dialogue, err);
     dialogue->result.finish = completion->finish;
+    dialogue->result.response_id =
+        arena_copy(dialogue->arena, completion->response_id);
     return dialogue->talk->answer(dialogue, completion,
                                   arena_copy(dialogue->arena, completion->text),
                                   err);

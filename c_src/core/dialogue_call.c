@@ -2,6 +2,7 @@
 #include "dialogue_internal.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "llm_router/core/answer.h"
 #include "llm_router/core/schema.h"
@@ -75,6 +76,24 @@ static bool expect_schema(struct dialogue *d, struct slice *written,
     return true;
 }
 
+/* What a tool says is the answer to a call that was made before, here or in
+ * the answer that is gone on from. */
+static bool check_answers(const struct request *request, struct error *err)
+{
+    bool asked = request->options.previous_response_id.size > 0;
+    char path[48];
+
+    for (size_t i = 0; i < request->message_count && !asked; i++) {
+        asked = request->messages[i].tool_call_count > 0;
+        if (request->messages[i].role != ROLE_TOOL)
+            continue;
+        snprintf(path, sizeof(path), "messages[%zu].tool_call_id", i);
+        return error_at(err, ERR_INVALID_REQUEST, path,
+                        "no message before it has tool calls");
+    }
+    return true;
+}
+
 static bool begin_call(struct dialogue *d, struct error *err)
 {
     const struct request *request = d->request;
@@ -84,6 +103,8 @@ static bool begin_call(struct dialogue *d, struct error *err)
     if (request->message_count == 0)
         return error_at(err, ERR_INVALID_REQUEST, "messages",
                         "must not be empty");
+    if (!check_answers(request, err))
+        return false;
     if (options->schema && !expect_schema(d, &schema, err))
         return false;
     d->chat.messages = request->messages;
@@ -94,6 +115,8 @@ static bool begin_call(struct dialogue *d, struct error *err)
     d->chat.tool_count = options->tool_count;
     d->chat.tool_choice = options->tool_choice;
     d->chat.tool_name = options->tool_name;
+    d->chat.previous_response_id = options->previous_response_id;
+    d->chat.mcp_servers = options->mcp_servers;
     instruction = instructions(d, schema);
     if (instruction.size > 0)
         instruct(d, instruction);

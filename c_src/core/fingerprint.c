@@ -36,10 +36,10 @@ static void put_texts(struct buf *out, const struct slice *texts, size_t count)
 }
 
 /* JSON text is never empty and holds no NUL. */
-static void put_schema(struct buf *out, const struct jv *schema)
+static void put_json(struct buf *out, const struct jv *value)
 {
-    if (schema)
-        jv_put(out, schema);
+    if (value)
+        jv_put(out, value);
     buf_append_byte(out, '\0');
 }
 
@@ -102,7 +102,11 @@ static void put_options(struct buf *out, const struct options *options)
     put_tools(out, options);
     put_integer(out, options->capabilities);
     put_text(out, options->language);
-    put_schema(out, options->schema);
+    put_json(out, options->schema);
+    put_integer(out, options->api_version);
+    put_text(out, options->previous_response_id);
+    put_integer(out, options->store);
+    put_json(out, options->mcp_servers);
     put_integer(out, options->about);
     put_integer(out, options->next_id);
     put_count(out, options->existing_count);

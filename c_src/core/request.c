@@ -31,6 +31,12 @@ static const char *const efforts[] = {
     [EFFORT_XHIGH] = "xhigh",     [EFFORT_MAX] = "max",
 };
 
+static const char *const api_versions[] = {
+    [API_VERSION_ANY] = "any",
+    [API_VERSION_CHAT] = "chat_completions",
+    [API_VERSION_RESPONSES] = "responses",
+};
+
 static const struct {
     const char *name;
     unsigned bit;
@@ -87,6 +93,22 @@ bool effort_parse(struct slice text, enum effort *effort)
         if (!slice_is(text, efforts[i]))
             continue;
         *effort = (enum effort)i;
+        return true;
+    }
+    return false;
+}
+
+const char *api_version_name(enum api_version version)
+{
+    return api_versions[version];
+}
+
+bool api_version_parse(struct slice text, enum api_version *version)
+{
+    for (int i = API_VERSION_CHAT; i <= API_VERSION_RESPONSES; i++) {
+        if (!slice_is(text, api_versions[i]))
+            continue;
+        *version = (enum api_version)i;
         return true;
     }
     return false;

@@ -59,12 +59,18 @@ bool model_id_is_valid(struct slice id)
     return true;
 }
 
-static bool is_configured(const struct routing *routing, struct slice provider)
+static const struct routed_provider *
+find_provider(const struct routing *routing, struct slice name)
 {
     for (size_t i = 0; i < routing->provider_count; i++)
-        if (slice_equal(routing->providers[i], provider))
-            return true;
-    return false;
+        if (slice_equal(routing->providers[i].name, name))
+            return &routing->providers[i];
+    return NULL;
+}
+
+static bool is_configured(const struct routing *routing, struct slice provider)
+{
+    return find_provider(routing, provider) != NULL;
 }
 
 static bool is_usable(const void *context, struct slice provider)
@@ -118,7 +124,7 @@ static bool locate(const struct routing *routing, struct slice name,
     if (provider.size == 0 && entry)
         provider = entry->provider;
     else if (provider.size == 0 && routing->provider_count == 1)
-        provider = routing->providers[0];
+        provider = routing->providers[0].name;
     *candidate = (struct candidate){
         .provider = provider,
         .model = entry ? entry->id : name,
@@ -152,11 +158,39 @@ static bool field_has(const struct field *field,
     return false;
 }
 
+static bool has_tools(const struct options *options)
+{
+    return options->tool_count > 0 || options->mcp_servers;
+}
+
+/* Can it be asked through the API that the caller wants? */
+static bool has_api(const struct routing *routing,
+                    const struct options *options,
+                    const struct candidate *candidate)
+{
+    const struct model *entry = candidate->entry;
+    unsigned apis = find_provider(routing, candidate->provider)->apis;
+    bool chat = apis & 1u << API_CHAT, responses = apis & 1u << API_RESPONSES;
+    bool only_responses =
+        entry &&
+        (has_tools(options) ? entry->tools_api : entry->api) == API_RESPONSES;
+
+    switch (options->api_version) {
+    case API_VERSION_ANY:
+        return true;
+    case API_VERSION_CHAT:
+        return chat && !only_responses;
+    case API_VERSION_RESPONSES:
+        return responses || (chat && only_responses);
+    }
+    return true;
+}
+
 static unsigned needed_capabilities(const struct plan_need *need)
 {
     unsigned needed = need->options->capabilities;
 
-    if (need->options->tool_count > 0)
+    if (has_tools(need->options))
         needed |= CAPABILITY_TOOLS;
     if (need->operation == OP_EMBED)
         needed |= CAPABILITY_EMBEDDING;
@@ -205,6 +239,10 @@ static void collect(const struct routing *routing, const struct plan_need *need,
             continue;
         if (!is_able(candidate.entry, needed)) {
             field->unable++;
+            continue;
+        }
+        if (!has_api(routing, need->options, &candidate)) {
+            field->mute++;
             continue;
         }
         field->contenders[field->count++] = (struct contender){
@@ -283,14 +321,21 @@ static bool refuse(const struct field *field, const struct plan_need *need,
     const char *kind = need->operation == OP_EMBED
                            ? "embed"
                            : complexity_atom(plan->decision.complexity);
+    const char *named = provider.size > 0 ? " named " : "";
     char lacking[64];
 
+    if (field->mute > 0 && field->unable == 0)
+        return error_set(err, ERR_NO_ROUTE,
+                         "no model for %s calls at a configured provider%s%.*s "
+                         "can be asked through the API %s",
+                         kind, named, SLICE_ARG(provider),
+                         api_version_name(need->options->api_version));
     put_capabilities(needed_capabilities(need), lacking, sizeof(lacking));
     return error_set(err, ERR_NO_ROUTE,
                      "no model for %s calls%s%s at a configured provider%s%.*s",
                      kind, field->unable > 0 ? " can do " : "",
-                     field->unable > 0 ? lacking : "",
-                     provider.size > 0 ? " named " : "", SLICE_ARG(provider));
+                     field->unable > 0 ? lacking : "", named,
+                     SLICE_ARG(provider));
 }
 
 static bool plan_route(const struct routing *routing,
@@ -302,7 +347,7 @@ static bool plan_route(const struct routing *routing,
     struct field field;
 
     field.count = 0;
-    field.absent = field.unable = 0;
+    field.absent = field.unable = field.mute = 0;
     if (route)
         collect(routing, need, route, provider, &field);
     if (field.count == 0)
@@ -313,7 +358,7 @@ static bool plan_route(const struct routing *routing,
          plan->count++)
         plan->candidates[plan->count] = field.contenders[plan->count].candidate;
     plan->decision.strategy = route->strategy;
-    plan->decision.skipped = field.absent + field.unable;
+    plan->decision.skipped = field.absent + field.unable + field.mute;
     return true;
 }
 
@@ -321,18 +366,26 @@ static bool plan_model(const struct routing *routing,
                        const struct options *options, struct slice provider,
                        struct plan *plan, struct error *err)
 {
+    struct candidate *candidate = &plan->candidates[0];
+
     if (!model_id_is_valid(options->model))
         return error_at(err, ERR_INVALID_REQUEST, "opts.model",
                         "a model id is 1 to %d of the characters "
                         "A-Z a-z 0-9 . _ : / @ -, without \"..\"",
                         MODEL_ID_MAX);
+    if (!locate(routing, options->model, provider, candidate))
+        return error_set(err, ERR_NO_ROUTE,
+                         "no configured provider is known to serve %.*s: write "
+                         "\"provider/model\" or give the option provider",
+                         SLICE_ARG(options->model));
+    if (!has_api(routing, options, candidate))
+        return error_set(err, ERR_NO_ROUTE,
+                         "%.*s cannot be asked for %.*s through the API %s",
+                         SLICE_ARG(candidate->provider),
+                         SLICE_ARG(candidate->model),
+                         api_version_name(options->api_version));
     plan->count = 1;
-    if (locate(routing, options->model, provider, &plan->candidates[0]))
-        return true;
-    return error_set(err, ERR_NO_ROUTE,
-                     "no configured provider is known to serve %.*s: write "
-                     "\"provider/model\" or give the option provider",
-                     SLICE_ARG(options->model));
+    return true;
 }
 
 /* A request without a task type is of the type of its operation. */

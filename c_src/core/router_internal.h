@@ -20,6 +20,7 @@ struct field {
     size_t count;
     unsigned absent; /* at no configured provider */
     unsigned unable; /* without a capability that is needed */
+    unsigned mute;   /* without the API that is wanted */
 };
 
 /* The healthy ones before the others, each by the strategy. Stable: what the

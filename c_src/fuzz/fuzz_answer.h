@@ -98,6 +98,8 @@ static inline void fuzz_check(const struct fuzz_answer *answer)
     fuzz_check_text(completion->text);
     fuzz_check_text(completion->refusal);
     fuzz_check_text(completion->model);
+    fuzz_check_text(completion->response_id);
+    require(completion->response_id.size <= REQUEST_RESPONSE_ID_MAX);
     fuzz_check_usage(&completion->usage);
     require((completion->finish == FINISH_REFUSAL) ==
             (completion->refusal.size > 0));

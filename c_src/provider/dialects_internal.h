@@ -55,6 +55,7 @@ struct dialect {
 extern const struct dialect dialect_openai;
 extern const struct dialect dialect_openai_responses;
 extern const struct dialect dialect_azure;
+extern const struct dialect dialect_azure_responses;
 extern const struct dialect dialect_anthropic;
 extern const struct dialect dialect_gemini;
 extern const struct dialect dialect_ollama;
@@ -127,6 +128,9 @@ void *reader_state(struct reader *reader); /* zeroed at the start */
 /* The first one counts. */
 void reader_set_model(struct reader *reader, struct slice model);
 
+/* By which the answer can be asked for, or gone on from. */
+void reader_set_response_id(struct reader *reader, struct slice id);
+
 /* To be changed in place; normalised as core/usage.h says. */
 struct usage *reader_usage(struct reader *reader);
 
@@ -181,6 +185,9 @@ enum finish_reason finish_find(const struct finish_word *words, size_t count,
 
 /* The provider's format was not kept; another attempt may do better. */
 bool reader_fail_bad(struct reader *reader, const char *reason);
+/* What was asked for at `path` cannot be answered: no attempt does better. */
+bool reader_fail_request(struct reader *reader, const char *path,
+                         const char *reason);
 /* The provider says so itself: {"error":...} or what fault_read reads. */
 bool reader_fail_told(struct reader *reader, const struct jv *document);
 

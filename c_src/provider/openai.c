@@ -13,6 +13,7 @@ const struct openai_words OPENAI_WORDS = {
     .max_tokens = "max_completion_tokens",
     .seed = "seed",
     .stream_options = true,
+    .store = true,
 };
 
 /* Of a host or, behind a proxy, in the path; "https://eu.api.openai.com/v1" is
@@ -24,16 +25,22 @@ static bool names_host(struct slice url, struct slice host)
     return at > 0 && (url.data[at - 1] == '/' || url.data[at - 1] == '.');
 }
 
+bool openai_is_own(struct slice base_url)
+{
+    return names_host(base_url, SLICE_LITERAL("api.openai.com/"));
+}
+
 /* OpenAI's reasoning models refuse max_tokens, and many compatible servers do
  * not know its successor. Mistral refuses what it does not know, and counts
- * usage unasked. */
+ * usage unasked. Who keeps nothing often refuses to be told so. */
 static const struct openai_words *find_words(struct slice base_url)
 {
-    static const struct openai_words common = {"max_tokens", "seed", true};
-    static const struct openai_words mistral = {"max_tokens", "random_seed",
-                                                false};
+    static const struct openai_words common = {
+        .max_tokens = "max_tokens", .seed = "seed", .stream_options = true};
+    static const struct openai_words mistral = {.max_tokens = "max_tokens",
+                                                .seed = "random_seed"};
 
-    if (names_host(base_url, SLICE_LITERAL("api.openai.com/")))
+    if (openai_is_own(base_url))
         return &OPENAI_WORDS;
     if (names_host(base_url, SLICE_LITERAL("api.mistral.ai/")))
         return &mistral;
@@ -213,6 +220,9 @@ void openai_put_chat(const struct question *question,
         buf_printf(body, ",\"reasoning_effort\":\"%s\"", effort_name(effort));
     put_tools(body, chat);
     put_structured(question, body);
+    if (words->store && chat->store != STORE_DEFAULT)
+        buf_append_text(body, chat->store == STORE_YES ? ",\"store\":true"
+                                                       : ",\"store\":false");
     buf_append_text(body, ",\"stream\":true");
     if (words->stream_options)
         buf_append_text(body, ",\"stream_options\":{\"include_usage\":true}");

@@ -1,10 +1,15 @@
 /* OpenAI responses: https://api.openai.com/v1/responses, which some models
- * need for tools.
+ * need for tools, and callers who go on from an answer that was kept there or
+ * let the model call the tools of MCP servers.
  *
  * A stream has named events whose names are repeated as their type; those of
  * no interest here are ignored. It ends with response.completed, .incomplete
- * or .failed, which carry the whole response, as a plain answer does. Nothing
- * is stored at OpenAI. */
+ * or .failed, which carry the whole response, as a plain answer does. Unless
+ * the caller says so nothing is stored at OpenAI.
+ *
+ * OpenAI itself calls the tools of MCP servers; what it tells of that is
+ * passed over. If a call waits for approval ("require_approval", which is
+ * "always" by default) the answer ends there, and nobody here can give it. */
 #include "provider/openai_internal.h"
 
 /* The request. */
@@ -87,16 +92,37 @@ static void put_named_choice(struct buf *body, struct slice name)
     buf_append_byte(body, '}');
 }
 
+/* As the caller gave it, but for its type, which may be left out. */
+static void put_mcp_server(struct buf *body, const struct jv *server)
+{
+    buf_append_text(body, "{\"type\":\"mcp\"");
+    for (size_t i = 0; i < jv_count(server); i++) {
+        const struct jv_member *member = &server->as.object.members[i];
+
+        if (slice_is(member->key, "type"))
+            continue;
+        buf_append_byte(body, ',');
+        jv_put_string(body, member->key);
+        buf_append_byte(body, ':');
+        jv_put(body, &member->value);
+    }
+    buf_append_byte(body, '}');
+}
+
 static void put_tools(struct buf *body, const struct chat *chat)
 {
     const char *choice = openai_tool_choice(chat->tool_choice);
 
-    if (chat->tool_count == 0)
+    if (!chat_has_tools(chat))
         return;
     buf_append_text(body, ",\"tools\":[");
     for (size_t i = 0; i < chat->tool_count; i++) {
         put_separator(body);
         put_tool(body, &chat->tools[i]);
+    }
+    for (size_t i = 0; i < jv_count(chat->mcp_servers); i++) {
+        put_separator(body);
+        put_mcp_server(body, jv_at(chat->mcp_servers, i));
     }
     buf_append_byte(body, ']');
     if (chat->tool_choice == TOOL_CHOICE_NAMED)
@@ -137,7 +163,7 @@ static void put_structured(const struct question *question, struct buf *body)
 }
 
 /* There is no seed, which is only ever a wish. */
-static void put_chat(const struct question *question, struct buf *body)
+void responses_put_chat(const struct question *question, struct buf *body)
 {
     const struct chat *chat = question->chat;
     enum effort effort = question_effort(question);
@@ -148,6 +174,10 @@ static void put_chat(const struct question *question, struct buf *body)
     for (size_t i = 0; i < chat->message_count; i++)
         put_items(body, &chat->messages[i]);
     buf_append_byte(body, ']');
+    if (chat->previous_response_id.size > 0) {
+        buf_append_text(body, ",\"previous_response_id\":");
+        jv_put_string(body, chat->previous_response_id);
+    }
     put_count_member(body, "max_output_tokens", chat->max_tokens);
     openai_put_sampling(question, body);
     if (effort != EFFORT_UNSET)
@@ -155,16 +185,23 @@ static void put_chat(const struct question *question, struct buf *body)
                    effort_name(effort));
     put_tools(body, chat);
     put_structured(question, body);
-    buf_append_text(body, ",\"store\":false,\"stream\":true}");
+    buf_append_text(body, chat->store == STORE_YES ? ",\"store\":true"
+                                                   : ",\"store\":false");
+    buf_append_text(body, ",\"stream\":true}");
+}
+
+bool responses_check(const struct question *question, struct error *err)
+{
+    return question->chat->stop_count == 0 ||
+           error_set(err, ERR_INVALID_REQUEST,
+                     "OpenAI's responses API has no stop sequences");
 }
 
 static bool address(const struct question *question, struct arena *arena,
                     struct provider_request *request, struct error *err)
 {
-    if (question->chat->stop_count > 0)
-        return error_set(err, ERR_INVALID_REQUEST,
-                         "OpenAI's responses API has no stop sequences");
-    return request_set_url(arena, request, question->endpoint->base_url,
+    return responses_check(question, err) &&
+           request_set_url(arena, request, question->endpoint->base_url,
                            "/responses", err) &&
            openai_add_headers(question, arena, request, err);
 }
@@ -215,13 +252,19 @@ static void read_message(struct reader *reader, const struct jv *item)
     }
 }
 
-/* The output of a response whose deltas did not come. */
+/* What deltas brought is not read again. */
 static void read_output(struct reader *reader, const struct jv *output)
 {
+    struct responses_state *state = reader_state(reader);
+
     for (size_t i = 0; i < jv_count(output); i++) {
         const struct jv *item = jv_at(output, i);
 
-        if (is_type(item, "function_call"))
+        if (is_type(item, "mcp_approval_request"))
+            state->wants_approval = true;
+        else if (state->has_output)
+            continue;
+        else if (is_type(item, "function_call"))
             read_call(reader, (int64_t)i, item);
         else if (is_type(item, "message"))
             read_message(reader, item);
@@ -233,9 +276,15 @@ static bool read_end(struct reader *reader, const struct jv *response,
 {
     struct slice reason =
         jv_string(jv_find(jv_find(response, "incomplete_details"), "reason"));
+    const struct responses_state *state = reader_state(reader);
 
     if (slice_is(status, "failed"))
         return reader_fail_told(reader, response);
+    if (state->wants_approval)
+        return reader_fail_request(
+            reader, "opts.mcp_servers",
+            "the call of a tool waits for approval, which cannot be given "
+            "here: require_approval must be never for it");
     if (slice_is(status, "completed"))
         reader_finish(reader, FINISH_STOP);
     else if (!slice_is(status, "incomplete"))
@@ -247,20 +296,17 @@ static bool read_end(struct reader *reader, const struct jv *response,
     return true;
 }
 
-/* What deltas brought is not read again. */
 static bool read_response(struct reader *reader, const struct jv *response,
                           struct slice status)
 {
-    const bool *has_output = reader_state(reader);
-
     reader_set_model(reader, jv_string(jv_find(response, "model")));
+    reader_set_response_id(reader, jv_string(jv_find(response, "id")));
     read_usage(reader, jv_find(response, "usage"));
-    if (!*has_output)
-        read_output(reader, jv_find(response, "output"));
+    read_output(reader, jv_find(response, "output"));
     return read_end(reader, response, status);
 }
 
-static bool read_document(struct reader *reader, const struct jv *response)
+bool responses_read_document(struct reader *reader, const struct jv *response)
 {
     return read_response(reader, response,
                          jv_string(jv_find(response, "status")));
@@ -295,39 +341,43 @@ static enum event find_event(struct slice type)
     for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
         if (slice_is(type, events[i].type))
             return events[i].event;
-    return slice_starts_with(type, "response.reasoning") ? EVENT_THOUGHT
-                                                         : EVENT_OTHER;
+    return slice_starts_with(type, "response.reasoning") ||
+                   slice_starts_with(type, "response.mcp_")
+               ? EVENT_THOUGHT
+               : EVENT_OTHER;
 }
 
 static void read_item(struct reader *reader, int64_t index,
                       const struct jv *item)
 {
-    bool *has_output = reader_state(reader);
+    struct responses_state *state = reader_state(reader);
 
     reader_note_progress(reader);
+    if (is_type(item, "mcp_approval_request"))
+        state->wants_approval = true;
     if (!is_type(item, "function_call"))
         return;
-    *has_output = true;
+    state->has_output = true;
     read_call(reader, index, item);
 }
 
-static bool read_event(struct reader *reader, struct slice name,
-                       const struct jv *event)
+bool responses_read_event(struct reader *reader, struct slice name,
+                          const struct jv *event)
 {
     struct slice type = jv_string(jv_find(event, "type"));
     struct slice delta = jv_string(jv_find(event, "delta"));
     int64_t index = jv_integer(jv_find(event, "output_index"), 0);
-    bool *has_output = reader_state(reader);
+    struct responses_state *state = reader_state(reader);
 
     if (type.size == 0)
         type = name;
     switch (find_event(type)) {
     case EVENT_TEXT:
-        *has_output = true;
+        state->has_output = true;
         reader_add_text(reader, delta);
         return true;
     case EVENT_REFUSAL:
-        *has_output = true;
+        state->has_output = true;
         reader_add_refusal(reader, delta);
         return true;
     case EVENT_ITEM:
@@ -353,10 +403,10 @@ static bool read_event(struct reader *reader, struct slice name,
 const struct dialect dialect_openai_responses = {
     .name = "openai_responses",
     .stream = STREAM_EVENTS,
-    .state_size = sizeof(bool), /* something of the output came */
+    .state_size = sizeof(struct responses_state),
     .address = address,
-    .put_chat = put_chat,
-    .read_event = read_event,
-    .read_document = read_document,
+    .put_chat = responses_put_chat,
+    .read_event = responses_read_event,
+    .read_document = responses_read_document,
     .read_limits = read_openai_limits,
 };

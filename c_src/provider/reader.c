@@ -50,6 +50,7 @@ struct reader {
     struct buf text;
     struct buf refusal;
     struct slice model;
+    struct slice response_id;
     struct usage usage;
     struct call *calls; /* newest first */
     size_t call_count;
@@ -171,6 +172,17 @@ static bool fail_large(struct reader *reader)
     return fail(reader, &failure);
 }
 
+bool reader_fail_request(struct reader *reader, const char *path,
+                         const char *reason)
+{
+    struct provider_failure failure = {.retry.retry_after_ms = -1,
+                                       .blameless = true};
+
+    error_at(&failure.error, ERR_INVALID_REQUEST, path, "%s", reason);
+    failure.error.http_status = reader->status;
+    return fail(reader, &failure);
+}
+
 bool reader_fail_told(struct reader *reader, const struct jv *document)
 {
     struct fault fault = {
@@ -196,6 +208,12 @@ void reader_set_model(struct reader *reader, struct slice model)
 {
     if (reader->model.size == 0 && model.size <= MODEL_NAME_MAX)
         reader->model = arena_copy(reader->arena, model);
+}
+
+void reader_set_response_id(struct reader *reader, struct slice id)
+{
+    if (id.size <= REQUEST_RESPONSE_ID_MAX)
+        reader->response_id = arena_copy(reader->arena, id);
 }
 
 struct usage *reader_usage(struct reader *reader)
@@ -759,5 +777,6 @@ bool reader_end(struct reader *reader, bool whole,
     }
     completion->usage = reader->usage;
     completion->model = reader->model;
+    completion->response_id = reader->response_id;
     return true;
 }

@@ -120,7 +120,7 @@ enum structured_mode question_structured(const struct candidate *candidate,
     if (chat->schema.size == 0)
         return STRUCTURED_PROMPT;
     /* JSON mode, too, would keep the model from calling. */
-    if (chat->tool_count > 0 && mode != STRUCTURED_SCHEMA)
+    if (chat_has_tools(chat) && mode != STRUCTURED_SCHEMA)
         return STRUCTURED_PROMPT;
     return mode;
 }
@@ -145,13 +145,21 @@ void question_tools(const struct question *question, struct tool_offer *offer)
     offer->choice_name = chat->schema_name;
 }
 
+/* What has to go with tools is said of the API that the catalogue names. */
+static bool is_other_api(const struct model *known, const struct chat *chat)
+{
+    return chat->api_version == API_VERSION_RESPONSES &&
+           known->tools_api == API_CHAT;
+}
+
 enum effort question_effort(const struct question *question)
 {
     const struct model *known = question->candidate->entry;
     const struct chat *chat = question->chat;
     enum effort effort = chat->effort;
 
-    if (known && chat->tool_count > 0 && known->tools_effort != EFFORT_UNSET)
+    if (known && chat_has_tools(chat) && !is_other_api(known, chat) &&
+        known->tools_effort != EFFORT_UNSET)
         return known->tools_effort;
     if (known && known->efforts != 0 && !(known->efforts & 1u << effort))
         return EFFORT_UNSET;

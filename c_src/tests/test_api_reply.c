@@ -302,9 +302,11 @@ static void a_response_has_text_and_account(void **state)
     (void)state;
     result.text = slice_of("Hello");
     result.finish = FINISH_LENGTH;
+    result.response_id = slice_of("resp_1");
     assert_result(OP_CALL, "{ok, #{text => <<\"Hello\">>,"
                            " content => <<\"Hello\">>, tool_calls => [],"
-                           " finish_reason => length, tokens_used => 15,"
+                           " finish_reason => length,"
+                           " response_id => <<\"resp_1\">>, tokens_used => 15,"
                            " cost_cents => 25.0, " ACCOUNT "}}");
 }
 
@@ -318,6 +320,7 @@ static void a_response_with_string_keys_looks_like_json(void **state)
         "{ok, #{<<\"text\">> => <<\"Hello\">>, <<\"content\">> => "
         "<<\"Hello\">>,"
         " <<\"tool_calls\">> => [], <<\"finish_reason\">> => <<\"stop\">>,"
+        " <<\"response_id\">> => nil,"
         " <<\"tokens_used\">> => 15, <<\"cost_cents\">> => 25.0,"
         " <<\"model\">> => <<\"gpt-5\">>, <<\"provider\">> => <<\"openai\">>,"
         " <<\"request_id\">> => <<\"r1\">>, <<\"usage\">> =>"
@@ -334,14 +337,14 @@ static void what_is_unknown_in_a_response_is_nil(void **state)
     result.text = slice_make("", 0);
     account = (struct account){.usage = USAGE_UNKNOWN, .cost_usd = NAN};
     assert_result(
-        OP_CALL,
-        "{ok, #{text => <<>>, content => <<>>, tool_calls => [],"
-        " finish_reason => stop, tokens_used => nil, cost_cents => nil,"
-        " model => nil, provider => nil, request_id => nil,"
-        " usage => #{input_tokens => nil, output_tokens => nil,"
-        " total_tokens => nil, cached_tokens => nil,"
-        " reasoning_tokens => nil}, cost_usd => nil, duration_ms => 0,"
-        " attempts => 0, cached => false}}");
+        OP_CALL, "{ok, #{text => <<>>, content => <<>>, tool_calls => [],"
+                 " finish_reason => stop, response_id => nil, tokens_used => "
+                 "nil, cost_cents => nil,"
+                 " model => nil, provider => nil, request_id => nil,"
+                 " usage => #{input_tokens => nil, output_tokens => nil,"
+                 " total_tokens => nil, cached_tokens => nil,"
+                 " reasoning_tokens => nil}, cost_usd => nil, duration_ms => 0,"
+                 " attempts => 0, cached => false}}");
 }
 
 static void a_response_to_a_schema_has_the_object(void **state)
@@ -356,12 +359,13 @@ static void a_response_to_a_schema_has_the_object(void **state)
     request.options.schema = &schema;
     result.text = slice_of("x");
     result.object = object;
-    assert_result(OP_CALL_WITH_SYSTEM,
-                  "{ok, #{text => <<\"x\">>, content => <<\"x\">>,"
-                  " object => #{<<\"a\">> => [nil, 1.5,"
-                  " #{<<\"ok\">> => true}]}, tool_calls => [],"
-                  " finish_reason => stop, tokens_used => 15,"
-                  " cost_cents => 25.0, " ACCOUNT "}}");
+    assert_result(
+        OP_CALL_WITH_SYSTEM,
+        "{ok, #{text => <<\"x\">>, content => <<\"x\">>,"
+        " object => #{<<\"a\">> => [nil, 1.5,"
+        " #{<<\"ok\">> => true}]}, tool_calls => [],"
+        " finish_reason => stop, response_id => nil, tokens_used => 15,"
+        " cost_cents => 25.0, " ACCOUNT "}}");
 }
 
 static void a_full_result_tells_how_it_came_about(void **state)
@@ -476,7 +480,8 @@ static void metadata_comes_back_as_it_was(void **state)
     result.text = slice_of("Hello");
     assert_result(OP_ROUTE,
                   "{ok, #{text => <<\"Hello\">>, content => <<\"Hello\">>,"
-                  " tool_calls => [], finish_reason => stop, tokens_used => 15,"
+                  " tool_calls => [], finish_reason => stop, response_id => "
+                  "nil, tokens_used => 15,"
                   " cost_cents => 25.0, metadata => {PID, [1 | 2]}, " ACCOUNT
                   "}}");
     request.options.full = true;
@@ -509,7 +514,8 @@ static void tool_calls_have_maps_with_distinct_binary_keys(void **state)
                   "#{id => <<\"i1\">>, name => <<\"f\">>, arguments =>"
                   " #{<<\"a\">> => <<\"last\">>, <<\"b\">> => [nil]}},"
                   "#{id => <<\"i2\">>, name => <<\"g\">>, arguments => #{}}],"
-                  " finish_reason => tool_calls, tokens_used => 15, cost_cents "
+                  " finish_reason => tool_calls, response_id => nil, "
+                  "tokens_used => 15, cost_cents "
                   "=> 25.0, " ACCOUNT "}}");
 }
 
@@ -690,14 +696,14 @@ static void a_stream_is_told_by_its_reference(void **state)
     reply_put_stream_done(&out, reference, &request, &result, &account);
     assert_out("{llm_stream, REF, {done, #{text => <<\"Hello\">>,"
                " content => <<\"Hello\">>, tool_calls => [],"
-               " finish_reason => stop, tokens_used => 15,"
+               " finish_reason => stop, response_id => nil, tokens_used => 15,"
                " cost_cents => 25.0, " ACCOUNT "}}}");
     request.options.full = true;
     begin();
     reply_put_stream_done(&out, reference, &request, &result, &account);
     assert_out("{llm_stream, REF, {done, #{result => #{text => <<\"Hello\">>,"
                " content => <<\"Hello\">>, tool_calls => [],"
-               " finish_reason => stop, tokens_used => 15,"
+               " finish_reason => stop, response_id => nil, tokens_used => 15,"
                " cost_cents => 25.0, " ACCOUNT "}, warnings => [], " FULL
                "}}}");
     begin();

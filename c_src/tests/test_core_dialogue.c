@@ -492,6 +492,39 @@ static void a_call_needs_messages(void **state)
     assert_refused(OP_CALL, "messages");
 }
 
+static void a_tools_answer_needs_a_call_before_it(void **state)
+{
+    static const struct tool_call calls[] = {{.id = SLICE_LITERAL("c")}};
+    struct message turns[] = {
+        {.role = ROLE_USER, .content = SLICE_LITERAL("How old?")},
+        {.role = ROLE_ASSISTANT},
+        {.role = ROLE_TOOL, .tool_call_id = SLICE_LITERAL("c")},
+    };
+
+    (void)state;
+    use(turns, 3, NULL);
+    assert_refused(OP_CALL, "messages[2].tool_call_id");
+    turns[1].tool_calls = calls;
+    turns[1].tool_call_count = 1;
+    begin(OP_CALL, "", 0);
+    use(turns + 2, 1, NULL);
+    assert_refused(OP_CALL, "messages[0].tool_call_id");
+    request.options.previous_response_id = SLICE_LITERAL("resp_1");
+    begin(OP_CALL, "", 0);
+}
+
+static void the_id_of_the_last_answer_is_given(void **state)
+{
+    (void)state;
+    use(user, 1, NULL);
+    begin(OP_CALL, "", 0);
+    assert_int_equal(
+        answer_with((struct completion){.text = slice_of("9"),
+                                        .response_id = slice_of("resp_1")}),
+        DIALOGUE_DONE);
+    assert_slice(dialogue_result(dialogue)->response_id, "resp_1");
+}
+
 static void a_refused_call_is_an_error(void **state)
 {
     (void)state;
@@ -563,6 +596,7 @@ static void the_options_of_a_call_go_along(void **state)
 {
     static const struct slice stops[] = {SLICE_LITERAL("END")};
     static const struct tool tools[] = {{.name = SLICE_LITERAL("find")}};
+    static const struct jv servers = {.type = JV_ARRAY};
     const struct chat *chat;
 
     (void)state;
@@ -576,6 +610,10 @@ static void the_options_of_a_call_go_along(void **state)
     request.options.tool_count = 1;
     request.options.tool_choice = TOOL_CHOICE_NAMED;
     request.options.tool_name = SLICE_LITERAL("find");
+    request.options.api_version = API_VERSION_RESPONSES;
+    request.options.store = STORE_YES;
+    request.options.previous_response_id = SLICE_LITERAL("resp_1");
+    request.options.mcp_servers = &servers;
     use(user, 1, NULL);
     begin(OP_ROUTE, "", 0);
     chat = dialogue_chat(dialogue);
@@ -589,6 +627,10 @@ static void the_options_of_a_call_go_along(void **state)
     assert_ptr_equal(chat->tools, tools);
     assert_int_equal(chat->tool_choice, TOOL_CHOICE_NAMED);
     assert_slice(chat->tool_name, "find");
+    assert_int_equal(chat->api_version, API_VERSION_RESPONSES);
+    assert_int_equal(chat->store, STORE_YES);
+    assert_slice(chat->previous_response_id, "resp_1");
+    assert_ptr_equal(chat->mcp_servers, &servers);
 }
 
 /* A stop in the middle would cut the list. */
@@ -600,9 +642,11 @@ static void a_list_of_tasks_has_no_stops_and_no_tools(void **state)
     request.options.stops = stops;
     request.options.stop_count = 1;
     request.options.effort = EFFORT_HIGH;
+    request.options.store = STORE_YES;
     begin(OP_PARSE_PRD, "Build a boat.", 1);
     assert_int_equal(dialogue_chat(dialogue)->stop_count, 0);
     assert_int_equal(dialogue_chat(dialogue)->effort, EFFORT_HIGH);
+    assert_int_equal(dialogue_chat(dialogue)->store, STORE_YES);
 }
 
 static void a_language_is_told_where_the_rules_are(void **state)
@@ -867,6 +911,8 @@ int main(void)
         TEST(a_refusal_is_an_error_without_another_turn),
         TEST(a_call_sends_its_messages_and_gets_the_text),
         TEST(a_call_needs_messages),
+        TEST(a_tools_answer_needs_a_call_before_it),
+        TEST(the_id_of_the_last_answer_is_given),
         TEST(a_refused_call_is_an_error),
         TEST(a_schema_goes_along_and_into_the_prompt),
         TEST(an_object_is_found_and_checked),

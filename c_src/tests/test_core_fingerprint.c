@@ -63,6 +63,9 @@ static void what_changes_the_question_changes_the_fingerprint(void **state)
     ASSERT_DIFFERENT(options.effort, EFFORT_LOW);
     ASSERT_DIFFERENT(options.tool_choice, TOOL_CHOICE_NONE);
     ASSERT_DIFFERENT(options.tool_name, slice_of("x"));
+    ASSERT_DIFFERENT(options.api_version, API_VERSION_CHAT);
+    ASSERT_DIFFERENT(options.previous_response_id, slice_of("x"));
+    ASSERT_DIFFERENT(options.store, STORE_NO);
     ASSERT_DIFFERENT(options.capabilities, CAPABILITY_VISION);
     ASSERT_DIFFERENT(options.language, slice_of("x"));
     ASSERT_DIFFERENT(options.about, true);
@@ -96,6 +99,7 @@ static void what_lists_hold_shows_and_where_one_ends(void **state)
 
     (void)state;
     ASSERT_DIFFERENT(options.schema, &schema);
+    ASSERT_DIFFERENT(options.mcp_servers, &schema);
     a.options.existing = ids;
     a.options.existing_count = 1;
     assert_false(are_same(&a, &PLAIN));

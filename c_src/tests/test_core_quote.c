@@ -72,6 +72,37 @@ static void tools_their_calls_and_texts_to_embed_are_looked_into(void **state)
         quotes_chat(text, &(struct chat){.tools = typed, .tool_count = 1}));
 }
 
+static void secrets_of_mcp_servers_are_told_by_a_short_piece(void **state)
+{
+    struct arena arena;
+    struct error err;
+    struct jv *servers;
+    struct chat chat = {.message_count = 0};
+
+    (void)state;
+    arena_init(&arena, 0);
+    assert_true(jv_parse(
+        &arena,
+        slice_of("[{\"server_label\":\"docs-of-ours\","
+                 "\"server_url\":\"https://mcp.example/v1?key=aa81\"},"
+                 "{\"server_label\":\"mail\",\"authorization\":\"tok-1x9q\","
+                 "\"headers\":{\"X-Key\":\"Bearer hunter2hunter2\"},"
+                 "\"allowed_tools\":[\"send_mail_to_everybody\"]}]"),
+        JV_STRICT, &JV_DEFAULT_LIMITS, NULL, &servers, &err));
+    chat.mcp_servers = servers;
+    assert_true(quotes_chat(slice_of("tok-1x9q"), &chat));
+    assert_true(quotes_chat(slice_of("401 from the server: r2hunter."), &chat));
+    assert_true(
+        quotes_chat(slice_of("cannot reach mcp.example/v1?key=aa81"), &chat));
+    assert_true(quotes_chat(slice_of("no send_mail_to_everyb"), &chat));
+    assert_false(quotes_chat(slice_of("tok-1x9"), &chat));
+    assert_false(quotes_chat(slice_of("the token is tok-1x9, no?"), &chat));
+    assert_false(quotes_chat(slice_of("docs-of-ours said 401, see "
+                                      "https://platform.example"),
+                             &chat));
+    arena_release(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -79,6 +110,7 @@ int main(void)
         cmocka_unit_test(other_words_are_no_quotation),
         cmocka_unit_test(every_window_is_looked_at),
         cmocka_unit_test(tools_their_calls_and_texts_to_embed_are_looked_into),
+        cmocka_unit_test(secrets_of_mcp_servers_are_told_by_a_short_piece),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

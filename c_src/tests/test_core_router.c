@@ -58,10 +58,15 @@ static const struct route ROUTES[] = {
     {.complexity = COMPLEXITY_MEDIUM, .candidates = MEDIUM, .count = 5},
 };
 
-static const struct slice OPENAI[] = {TEXT("openai")};
-static const struct slice BOTH[] = {TEXT("openai"), TEXT("local")};
-static const struct slice ALL[] = {TEXT("openai"), TEXT("anthropic"),
-                                   TEXT("cloud"), TEXT("local")};
+enum { CHAT = 1u << API_CHAT, BOTH_APIS = CHAT | 1u << API_RESPONSES };
+
+static const struct routed_provider OPENAI[] = {{TEXT("openai"), BOTH_APIS}};
+static const struct routed_provider BOTH[] = {{TEXT("openai"), BOTH_APIS},
+                                              {TEXT("local"), CHAT}};
+static const struct routed_provider ALL[] = {{TEXT("openai"), BOTH_APIS},
+                                             {TEXT("anthropic"), 0},
+                                             {TEXT("cloud"), CHAT},
+                                             {TEXT("local"), CHAT}};
 static const struct provider_alias ALIASES[] = {
     {TEXT("azure"), TEXT("cloud")}, {TEXT("claude-inc"), TEXT("anthropic")}};
 
@@ -347,8 +352,8 @@ static struct supply *open_supply(void)
 
     supply_declare_begin(supply, &none);
     for (size_t i = 0; i < sizeof(ALL) / sizeof(*ALL); i++) {
-        supply_declare_provider(supply, ALL[i], 0);
-        supply_declare_key(supply, ALL[i], TEXT("default"), &limits);
+        supply_declare_provider(supply, ALL[i].name, 0);
+        supply_declare_key(supply, ALL[i].name, TEXT("default"), &limits);
     }
     supply_declare_end(supply);
     return supply;
@@ -603,7 +608,8 @@ static void an_alias_of_a_model_becomes_its_id(void **state)
 
 static void a_provider_is_known_by_its_alias(void **state)
 {
-    static const struct slice shadow[] = {TEXT("azure"), TEXT("cloud")};
+    static const struct routed_provider shadow[] = {{.name = TEXT("azure")},
+                                                    {.name = TEXT("cloud")}};
     struct bed bed;
 
     (void)state;
@@ -654,6 +660,88 @@ static void an_explicit_model_is_the_only_candidate(void **state)
     assert_candidate(&plan.candidates[0], "anthropic", "claude");
     assert_string_equal(plan.decision.reason, "model");
     assert_int_equal(plan.decision.strategy, STRATEGY_ORDERED);
+}
+
+static void an_api_version_leaves_those_that_can_be_asked_so(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    open_bed(&bed, STRATEGY_ORDERED);
+    bed.options.api_version = API_VERSION_RESPONSES;
+    assert_order(&bed, "gpt-small gpt-large ");
+    assert_int_equal(skipped(&bed), 3);
+    bed.options.api_version = API_VERSION_CHAT;
+    assert_order(&bed, "gpt-small gpt-large shared own ");
+    assert_int_equal(skipped(&bed), 1);
+    bed.options.provider = TEXT("local");
+    assert_order(&bed, "own ");
+    bed.options.api_version = API_VERSION_RESPONSES;
+    assert_no_route(&bed, "no model for medium calls at a configured provider "
+                          "named local can be asked through the API responses");
+    bed.options = (struct options){.api_version = API_VERSION_CHAT,
+                                   .complexity = COMPLEXITY_SIMPLE,
+                                   .provider = TEXT("anthropic")};
+    assert_no_route(&bed, "no model for simple calls at a configured provider "
+                          "named anthropic can be asked through the API "
+                          "chat_completions");
+}
+
+/* It knows more of a model than a provider's dialect tells: a server of chat
+ * completions may have the other API too, and a model no other. */
+static void the_catalogue_says_what_else_a_model_speaks(void **state)
+{
+    static const struct model models[] = {
+        {.provider = TEXT("openai"), .id = TEXT("pro"), .api = API_RESPONSES},
+        {.provider = TEXT("cloud"),
+         .id = TEXT("apt"),
+         .capabilities = CAPABILITY_TOOLS,
+         .tools_api = API_RESPONSES},
+    };
+    static const struct route_candidate both[] = {{TEXT("openai/pro"), 1},
+                                                  {TEXT("cloud/apt"), 1}};
+    struct catalogue catalogue = {.models = models, .count = 2};
+    const struct jv servers = {.type = JV_ARRAY};
+    struct bed bed;
+
+    (void)state;
+    open_bed(&bed, STRATEGY_ORDERED);
+    catalogue_index(&catalogue, 1);
+    bed.routing.catalogue = &catalogue;
+    bed.route.candidates = both;
+    bed.route.count = 2;
+    bed.options.api_version = API_VERSION_RESPONSES;
+    assert_order(&bed, "pro ");
+    bed.options.api_version = API_VERSION_CHAT;
+    assert_order(&bed, "apt ");
+    bed.options.tool_count = 1;
+    assert_no_route(&bed, "no model for medium calls can do tools at a "
+                          "configured provider");
+    bed.options.tool_count = 0;
+    bed.options.mcp_servers = &servers;
+    bed.options.api_version = API_VERSION_RESPONSES;
+    assert_order(&bed, "apt "); /* the other one has no tools */
+    catalogue_release(&catalogue);
+}
+
+static void an_explicit_model_must_have_the_api_too(void **state)
+{
+    struct options options = explicit("gpt-small", "");
+    struct plan plan;
+    struct error err;
+
+    (void)state;
+    options.api_version = API_VERSION_RESPONSES;
+    assert_planned(&TWO, options, "openai", "gpt-small");
+    options = explicit("own", "local");
+    options.api_version = API_VERSION_CHAT;
+    assert_planned(&TWO, options, "local", "own");
+    options.api_version = API_VERSION_RESPONSES;
+    assert_false(plan_it(&TWO, &options, &plan, &err));
+    assert_int_equal(err.code, ERR_NO_ROUTE);
+    assert_int_equal(plan.count, 0);
+    assert_string_equal(
+        err.message, "local cannot be asked for own through the API responses");
 }
 
 static void the_decision_says_why(void **state)
@@ -790,6 +878,9 @@ int main(void)
         cmocka_unit_test(a_provider_is_known_by_its_alias),
         cmocka_unit_test(a_route_does_not_ask_one_vendor_for_anothers_model),
         cmocka_unit_test(an_explicit_model_is_the_only_candidate),
+        cmocka_unit_test(an_api_version_leaves_those_that_can_be_asked_so),
+        cmocka_unit_test(the_catalogue_says_what_else_a_model_speaks),
+        cmocka_unit_test(an_explicit_model_must_have_the_api_too),
         cmocka_unit_test(the_decision_says_why),
         cmocka_unit_test(a_fallback_gets_its_turn),
         cmocka_unit_test(the_last_of_many_silent_candidates_still_has_time),

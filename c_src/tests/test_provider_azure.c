@@ -53,6 +53,40 @@ static void the_newer_address_has_openais_paths(void **state)
                         "https://res.openai.azure.com/openai/v1/embeddings");
 }
 
+static void answers_are_kept_by_the_newer_address_only(void **state)
+{
+    (void)state;
+    bed.chat.store = STORE_YES;
+    bed_expect_not_in_body("\"store\"");
+    bed.endpoint.base_url = slice_of("https://res.openai.azure.com/openai/v1/");
+    bed_expect_in_body(",\"store\":true,");
+}
+
+static void the_responses_api_has_one_address(void **state)
+{
+    static const struct slice stop = {"END", 3};
+    const char *url = "https://res.openai.azure.com/openai/v1/responses";
+
+    (void)state;
+    bed.dialect = "azure_responses";
+    bed_expect_in_body("{\"model\":\"my deployment/5\",\"input\":[");
+    assert_string_equal(bed.request.url, url);
+    assert_true(bed_has_header("api-key: top/secret+key"));
+    bed.endpoint.base_url = slice_of("https://res.openai.azure.com/openai/v1");
+    assert_true(bed_build());
+    assert_string_equal(bed.request.url, url);
+    bed.chat.stops = &stop;
+    bed.chat.stop_count = 1;
+    assert_false(bed_build());
+    assert_int_equal(bed.err.code, ERR_INVALID_REQUEST);
+    assert_true(bed_read_text(
+        "data: {\"type\":\"response.completed\",\"response\":{\"id\":\"r1\","
+        "\"output\":[{\"type\":\"message\",\"content\":[{\"text\":\"Hi\"}]}]"
+        "}}\n\n"));
+    assert_slice(bed.completion.text, "Hi");
+    assert_slice(bed.completion.response_id, "r1");
+}
+
 static void no_version_can_change_the_address(void **state)
 {
     (void)state;
@@ -105,6 +139,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_deployment_is_in_the_path),
         TEST(the_newer_address_has_openais_paths),
+        TEST(answers_are_kept_by_the_newer_address_only),
+        TEST(the_responses_api_has_one_address),
         TEST(no_version_can_change_the_address),
         TEST(answers_are_read),
         TEST(each_error_has_its_class),

@@ -466,6 +466,8 @@ static void the_catalogue_says_which_api_a_model_speaks(void **state)
     const struct dialect *responses =
         dialect_find(slice_of("openai_responses"));
     const struct dialect *azure = dialect_find(slice_of("azure"));
+    const struct dialect *azure_responses =
+        dialect_find(slice_of("azure_responses"));
 
     (void)state;
     assert_ptr_equal(dialect_for(openai, &bed.candidate, &bed.chat), openai);
@@ -474,11 +476,62 @@ static void the_catalogue_says_which_api_a_model_speaks(void **state)
     assert_ptr_equal(dialect_for(openai, &bed.candidate, &bed.chat), openai);
     bed_use_tools();
     assert_ptr_equal(dialect_for(openai, &bed.candidate, &bed.chat), responses);
-    assert_ptr_equal(dialect_for(azure, &bed.candidate, &bed.chat), azure);
+    assert_ptr_equal(dialect_for(azure, &bed.candidate, &bed.chat),
+                     azure_responses);
     ask_for_embeddings();
     bed.entry.api = API_RESPONSES;
     assert_ptr_equal(dialect_for(openai, &bed.candidate, &bed.chat), openai);
     assert_ptr_equal(dialect_for(responses, &bed.candidate, &bed.chat), openai);
+}
+
+static void a_caller_says_which_api_to_ask(void **state)
+{
+    const struct dialect *openai = dialect_find(slice_of("openai"));
+    const struct dialect *responses =
+        dialect_find(slice_of("openai_responses"));
+    const struct dialect *gemini = dialect_find(slice_of("gemini"));
+
+    (void)state;
+    bed.chat.api_version = API_VERSION_RESPONSES;
+    assert_ptr_equal(dialect_for(openai, &bed.candidate, &bed.chat), responses);
+    assert_ptr_equal(dialect_for(gemini, &bed.candidate, &bed.chat), gemini);
+    bed.chat.api_version = API_VERSION_CHAT;
+    assert_ptr_equal(dialect_for(responses, &bed.candidate, &bed.chat), openai);
+    bed.candidate.entry = &bed.entry;
+    bed.entry.api = API_RESPONSES;
+    assert_ptr_equal(dialect_for(openai, &bed.candidate, &bed.chat), openai);
+}
+
+static unsigned apis(const char *dialect, const char *provider, const char *url)
+{
+    return dialect_apis(dialect_find(slice_of(dialect)), slice_of(provider),
+                        slice_of(url));
+}
+
+static void the_responses_api_is_known_of_openai_and_azure(void **state)
+{
+    const unsigned chat = 1u << API_CHAT, both = chat | 1u << API_RESPONSES;
+
+    (void)state;
+    assert_int_equal(apis("openai", "mine", "https://eu.api.openai.com/v1"),
+                     both);
+    assert_int_equal(apis("openai", "openai", "http://proxy.example/v1"), both);
+    assert_int_equal(apis("openai", "vllm", "http://127.0.0.1:8000/v1"), chat);
+    assert_int_equal(apis("azure", "mine", "https://r.example"), both);
+    assert_int_equal(apis("anthropic", "anthropic", "https://a.example"), 0);
+}
+
+static void answers_are_kept_by_openai_only(void **state)
+{
+    (void)state;
+    bed.chat.store = STORE_YES;
+    bed_expect_not_in_body("\"store\"");
+    bed.endpoint.base_url = slice_of("https://api.openai.com/v1");
+    bed_expect_in_body(",\"store\":true,");
+    bed.chat.store = STORE_NO;
+    bed_expect_in_body(",\"store\":false,");
+    bed.chat.store = STORE_DEFAULT;
+    bed_expect_not_in_body("\"store\"");
 }
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, bed_end)
@@ -512,6 +565,9 @@ int main(void)
         TEST(who_has_too_much_to_do_is_left_alone_for_longer),
         TEST(a_failure_tells_what_it_cost),
         TEST(the_catalogue_says_which_api_a_model_speaks),
+        TEST(a_caller_says_which_api_to_ask),
+        TEST(the_responses_api_is_known_of_openai_and_azure),
+        TEST(answers_are_kept_by_openai_only),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

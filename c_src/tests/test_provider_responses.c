@@ -45,6 +45,61 @@ static void tool_calls_are_read(void **state)
     assert_int_equal(bed.completion.tool_call_count, 0);
 }
 
+static void what_mcp_servers_did_is_passed_over(void **state)
+{
+    (void)state;
+    bed_expect_each_split("mcp.sse", "You rolled 4.", FINISH_STOP, 45);
+    assert_int_equal(bed.completion.tool_call_count, 0);
+    bed_expect_each_split("whole_mcp.json", "You rolled 4.", FINISH_STOP, 45);
+    assert_int_equal(bed.completion.tool_call_count, 0);
+}
+
+static void the_id_of_the_answer_comes_with_it(void **state)
+{
+    struct slice body;
+
+    (void)state;
+    assert_true(bed_read_file("stream.sse"));
+    assert_slice(bed.completion.response_id, "resp_0a7");
+    assert_true(bed_read_file("whole_mcp.json"));
+    assert_slice(bed.completion.response_id, "resp_0b9");
+    body =
+        arena_printf(&bed.arena,
+                     "{\"id\":\"%0300d\",\"status\":\"completed\",\"output\":"
+                     "[{\"type\":\"message\",\"content\":[{\"text\":"
+                     "\"Hi\"}]}]}",
+                     1);
+    assert_true(bed_read(200, body));
+    assert_int_equal(bed.completion.response_id.size, 0);
+}
+
+/* Whether or not there are deltas, and whether or not the last event repeats
+ * the output. */
+static void a_call_that_waits_for_approval_is_the_end(void **state)
+{
+    /*   status, file, code, retry, next, larger, bench, blameless */
+    static const struct bed_error rows[] = {
+        {200, "approval.sse", ERR_INVALID_REQUEST, 0, 0, 0, 0, 1},
+        {200, "whole_approval.json", ERR_INVALID_REQUEST, 0, 0, 0, 0, 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        bed_expect_error(&rows[i]);
+    assert_string_equal(bed.failure.error.path, "opts.mcp_servers");
+    assert_int_equal(bed.failure.usage.output_tokens, 45);
+    assert_false(bed_read_text(
+        "data: {\"type\":\"response.output_text.delta\",\"delta\":\"Hm\"}\n\n"
+        "data: {\"type\":\"response.completed\",\"response\":{\"output\":[{"
+        "\"type\":\"mcp_approval_request\"}]}}\n\n"));
+    assert_int_equal(bed.failure.error.code, ERR_INVALID_REQUEST);
+    assert_false(bed_read_text(
+        "data: {\"type\":\"response.output_item.done\",\"item\":{\"type\":"
+        "\"mcp_approval_request\"}}\n\n"
+        "data: {\"type\":\"response.completed\",\"response\":{}}\n\n"));
+    assert_int_equal(bed.failure.error.code, ERR_INVALID_REQUEST);
+}
+
 static void a_whole_answer_may_refuse(void **state)
 {
     (void)state;
@@ -109,6 +164,7 @@ static void progress_is_told_from_idling(void **state)
          PROGRESS_USEFUL},
         {"{\"type\":\"response.reasoning_summary_text.delta\",\"delta\":\"\"}",
          PROGRESS_USEFUL},
+        {"{\"type\":\"response.mcp_call.in_progress\"}", PROGRESS_USEFUL},
         {"{\"type\":\"response.output_text.delta\",\"delta\":\"\"}",
          PROGRESS_NONE},
         {"{\"type\":\"response.output_text.delta\",\"delta\":\"x\"}",
@@ -202,6 +258,72 @@ static void a_schema_is_enforced_as_the_model_can(void **state)
         "\"function\",\"name\":\"answer\"}");
 }
 
+static void use_mcp_servers(const char *json)
+{
+    struct jv *servers;
+
+    assert_true(jv_parse(&bed.arena, slice_of(json), JV_STRICT,
+                         &JV_DEFAULT_LIMITS, NULL, &servers, &bed.err));
+    bed.chat.mcp_servers = servers;
+}
+
+static void mcp_servers_are_tools_too(void **state)
+{
+    (void)state;
+    use_mcp_servers(
+        "[{\"server_label\":\"dice\",\"server_url\":\"https://d.example"
+        "\",\"headers\":{\"X-Key\":\"\\\"k\\\"\"}},"
+        "{\"type\":\"mcp\",\"server_label\":\"mail\","
+        "\"connector_id\":\"connector_gmail\"}]");
+    bed.chat.tool_choice = TOOL_CHOICE_REQUIRED;
+    bed_expect_in_body(
+        ",\"tools\":[{\"type\":\"mcp\",\"server_label\":\"dice\","
+        "\"server_url\":\"https://d.example\",\"headers\":{\"X-Key\":"
+        "\"\\\"k\\\"\"}},{\"type\":\"mcp\",\"server_label\":\"mail\","
+        "\"connector_id\":\"connector_gmail\"}],\"tool_choice\":\"required\"");
+    bed_use_tools();
+    bed_expect_in_body("\"strict\":false},{\"type\":\"mcp\",\"server_label\":"
+                       "\"dice\",");
+}
+
+/* A forced call would keep the model from calling them. */
+static void beside_mcp_servers_no_tool_is_forced(void **state)
+{
+    (void)state;
+    use_mcp_servers("[{\"server_label\":\"dice\",\"tunnel_id\":\"t\"}]");
+    bed_want_schema(STRUCTURED_TOOL);
+    bed_expect_not_in_body("\"answer\"");
+    bed_want_schema(STRUCTURED_SCHEMA);
+    bed_expect_in_body(",\"tunnel_id\":\"t\"}],\"text\":{\"format\":");
+}
+
+static void an_answer_that_was_kept_can_be_gone_on_from(void **state)
+{
+    (void)state;
+    bed.chat.previous_response_id = slice_of("resp_\"1");
+    bed_expect_in_body("],\"previous_response_id\":\"resp_\\\"1\",");
+    bed_expect_in_body(",\"store\":false,");
+    bed.chat.store = STORE_YES;
+    bed_expect_in_body(",\"store\":true,");
+    bed.chat.store = STORE_NO;
+    bed_expect_in_body(",\"store\":false,");
+}
+
+/* What a model needs with tools is said of the API that it is asked through
+ * by itself. */
+static void the_effort_that_tools_need_is_of_one_api(void **state)
+{
+    (void)state;
+    bed_use_tools();
+    bed.candidate.entry = &bed.entry;
+    bed.entry.tools_effort = EFFORT_NONE;
+    bed.chat.effort = EFFORT_HIGH;
+    bed.chat.api_version = API_VERSION_RESPONSES;
+    bed_expect_in_body(",\"reasoning\":{\"effort\":\"high\"},");
+    bed.entry.tools_api = API_RESPONSES;
+    bed_expect_in_body(",\"reasoning\":{\"effort\":\"none\"},");
+}
+
 static void the_other_options_are_sent(void **state)
 {
     static const struct slice stop = {"END", 3};
@@ -249,6 +371,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_stream_reads_the_same_however_it_is_split),
         TEST(tool_calls_are_read),
+        TEST(what_mcp_servers_did_is_passed_over),
+        TEST(the_id_of_the_answer_comes_with_it),
+        TEST(a_call_that_waits_for_approval_is_the_end),
         TEST(a_whole_answer_may_refuse),
         TEST(a_stream_may_lack_its_deltas),
         TEST(failures_inside_a_200_have_the_class_of_their_own),
@@ -258,6 +383,10 @@ int main(void)
         TEST(a_plain_request_is_built),
         TEST(tools_and_their_answers_are_sent),
         TEST(a_schema_is_enforced_as_the_model_can),
+        TEST(mcp_servers_are_tools_too),
+        TEST(beside_mcp_servers_no_tool_is_forced),
+        TEST(an_answer_that_was_kept_can_be_gone_on_from),
+        TEST(the_effort_that_tools_need_is_of_one_api),
         TEST(the_other_options_are_sent),
         TEST(embeddings_are_another_api),
         TEST(no_header_can_be_smuggled_in),

@@ -24,10 +24,20 @@ struct chat {
     size_t tool_count;
     enum tool_choice tool_choice;
     struct slice tool_name;
+    enum api_version api_version;
+    enum store store;
+    struct slice previous_response_id; /* empty: none */
+    const struct jv *mcp_servers;      /* as in options; NULL: none */
     /* Texts to embed instead of a conversation; then all above is empty. */
     const struct slice *inputs;
     size_t input_count;
 };
+
+/* Functions of the caller's, or those of MCP servers. */
+static inline bool chat_has_tools(const struct chat *chat)
+{
+    return chat->tool_count > 0 || chat->mcp_servers;
+}
 
 enum finish_reason {
     FINISH_STOP,
@@ -44,9 +54,11 @@ struct embedding {
 };
 
 struct completion {
-    struct slice text;    /* clean UTF-8 without NUL; maybe empty */
-    struct slice refusal; /* non-empty: the model declined, in its words */
-    struct slice model;   /* as the provider names it; maybe empty */
+    struct slice text;        /* clean UTF-8 without NUL; maybe empty */
+    struct slice refusal;     /* non-empty: the model declined, in its words */
+    struct slice model;       /* as the provider names it; maybe empty */
+    struct slice response_id; /* by which the responses API knows this answer;
+                                 empty: another API, or it said none */
     const struct tool_call *tool_calls; /* arguments: checked JSON objects */
     size_t tool_call_count;
     const struct embedding *embeddings; /* one for each input, in order */

@@ -43,6 +43,7 @@ struct result {
     const struct embedding *embeddings;
     size_t embedding_count;
     enum finish_reason finish;
+    struct slice response_id; /* of the last answer; maybe empty */
     struct warnings warnings;
 };
 
@@ -66,10 +67,10 @@ struct dialogue_room {
  * is asked of those that follow; when there are more parts than tasks wanted, a
  * last question has them merged.
  *
- * Of opts, the call operations take all; the others leave out stops, tools and
- * schema. A schema goes out in its strict form where it has one (schema.h) and
- * is checked as the caller wrote it. A stream has no repair turn, as what was
- * sent cannot be taken back. */
+ * Of opts, the call operations take all; the others leave out stops, tools,
+ * MCP servers, previous_response_id and schema. A schema goes out in its strict
+ * form where it has one (schema.h) and is checked as the caller wrote it. A
+ * stream has no repair turn, as what was sent cannot be taken back. */
 struct dialogue *dialogue_begin(struct arena *arena,
                                 const struct request *request,
                                 const struct prompts *prompts,

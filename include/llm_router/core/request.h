@@ -30,6 +30,9 @@ enum operation_class {
     X(OP_STREAM, "stream", CLASS_CALL, true)                               \
     X(OP_EMBED, "embed", CLASS_CALL, true)                                 \
     X(OP_CANCEL, "cancel", CLASS_CALL, false)                              \
+    X(OP_ENQUEUE, "enqueue", CLASS_CALL, false)                            \
+    X(OP_AWAIT, "await", CLASS_CALL, false)                                \
+    X(OP_RESULT, "result", CLASS_CALL, false)                              \
     X(OP_SELECT_MODEL, "select_model", CLASS_CALL, false)                  \
     X(OP_AVAILABLE_MODELS, "get_available_models", CLASS_CALL, false)      \
     X(OP_COMPLEXITY_FOR_TASK, "determine_complexity_for_task", CLASS_CALL, \
@@ -110,6 +113,18 @@ enum effort {
 const char *effort_name(enum effort effort); /* "none", ... "max" */
 bool effort_parse(struct slice text, enum effort *effort);
 
+/* OpenAI has two APIs; what only one of them has is asked for by name. */
+enum api_version {
+    API_VERSION_ANY,
+    API_VERSION_CHAT,      /* "chat_completions" */
+    API_VERSION_RESPONSES, /* "responses" */
+};
+const char *api_version_name(enum api_version version);
+bool api_version_parse(struct slice text, enum api_version *version);
+
+/* Whether the provider shall keep the answer for later. */
+enum store { STORE_DEFAULT, STORE_NO, STORE_YES };
+
 /* What a model must be able to do: bits of options.capabilities and of the
  * catalogue's rows. */
 #define CAPABILITIES(X)                     \
@@ -134,6 +149,8 @@ enum {
     REQUEST_STOPS_MAX = 4,
     REQUEST_TOOLS_MAX = 128,
     REQUEST_TEXTS_MAX = 2048, /* of one embed */
+    REQUEST_MCP_SERVERS_MAX = 16,
+    REQUEST_RESPONSE_ID_MAX = 256, /* bytes, printable ASCII */
 };
 
 struct options {
@@ -151,6 +168,13 @@ struct options {
     bool has_seed;
     int64_t seed;
     enum effort effort;
+    enum store store;
+    enum api_version api_version;      /* RESPONSES with either of the next */
+    struct slice previous_response_id; /* empty: none */
+    /* A list of objects, each a tool of the type mcp as the responses API has
+     * it; NULL: none. They hold secrets of the caller, of which nothing may get
+     * into a log, an error or a result. */
+    const struct jv *mcp_servers;
     const struct tool *tools;
     size_t tool_count;
     enum tool_choice tool_choice;
@@ -177,18 +201,31 @@ struct given_task {
     struct slice json;  /* all of it, for the prompt */
 };
 
+/* What {enqueue, Op, Opts} puts on the queue. */
+struct enqueued {
+    struct slice members;    /* JSON text of Op: "operation":"call","messages":
+                                [...] without the braces around it */
+    struct slice request_id; /* a UUID; empty: one is made */
+    struct slice agent_id;   /* empty: none */
+    struct slice notify_name, notify_node; /* empty: nobody */
+    int64_t delay_s;
+};
+
 struct request {
     enum operation operation;
     struct options options;
     struct slice text;         /* generate_task: prompt; parse_prd: content;
                                   expand_task: the task as JSON, or its title;
-                                  research: topic; cancel: the request id */
+                                  research: topic; cancel, await, result: the
+                                  request id */
     struct slice context;      /* expand_task: opts context; research */
     const struct slice *texts; /* embed */
     size_t text_count;
     const struct given_task *given; /* analyze_complexity */
     size_t given_count;
     struct slice reference; /* cancel: raw, of a stream; else empty */
+    const struct enqueued *enqueued; /* enqueue; else NULL */
+    int64_t wait_ms;                 /* await */
     int64_t count;          /* tasks or subtasks wanted; 0: the model decides */
     struct message *messages; /* the call operations */
     size_t message_count;

@@ -46,11 +46,18 @@ struct provider_alias {
     struct slice alias, provider;
 };
 
+/* A provider that is configured. */
+struct routed_provider {
+    struct slice name;
+    unsigned apis; /* of OpenAI's those it is known to have: bits of
+                      1u << enum model_api */
+};
+
 /* What the choice is made from; all borrowed. A provider is usable when it is
  * listed here. */
 struct routing {
     const struct catalogue *catalogue;
-    const struct slice *providers; /* names of the configured ones */
+    const struct routed_provider *providers;
     size_t provider_count;
     const struct route *routes;
     size_t route_count;
@@ -114,6 +121,12 @@ struct plan_need {
  * request needs (tools when it has some, embedding for embed, those in options;
  * a schema needs none, any model can be asked for JSON) and, when others
  * remain, those whose context does not hold input and max_tokens.
+ *
+ * An api_version leaves only models, explicit ones too, that can be asked
+ * through it: the provider has that API, and the catalogue does not say that
+ * the model speaks only the other one. That a server of OpenAI's chat
+ * completions has the responses API too is known of OpenAI itself; of others
+ * the catalogue says it, model by model.
  *
  * ERR_INVALID_REQUEST for a bad model id, ERR_NO_ROUTE when nothing is left,
  * saying why. Only plan->count candidates are set. */

@@ -62,8 +62,16 @@ struct dialect;
 const struct dialect *dialect_find(struct slice name);
 const char *dialect_name(const struct dialect *dialect);
 
-/* The dialect for this question: OpenAI's two APIs are one provider, and the
- * catalogue says which one a model speaks (with tools). */
+/* Which of OpenAI's APIs a provider of this name, at this address, is known to
+ * have: bits of 1u << enum model_api, none for other vendors' dialects. Many
+ * servers speak chat completions; the responses API are OpenAI's and Azure's.
+ */
+unsigned dialect_apis(const struct dialect *dialect, struct slice provider,
+                      struct slice base_url);
+
+/* The dialect for this question: OpenAI's two APIs are one provider. The caller
+ * says which one to ask, else the catalogue, which knows what a model speaks
+ * (with tools). */
 const struct dialect *dialect_for(const struct dialect *configured,
                                   const struct candidate *candidate,
                                   const struct chat *chat);

@@ -12,7 +12,7 @@ struct settings {
     size_t references;
     struct config config;
     struct assets assets; /* in the configuration's arena */
-    struct slice providers[CONFIG_PROVIDERS_MAX];
+    struct routed_provider providers[CONFIG_PROVIDERS_MAX];
     struct routing routing;
 };
 
