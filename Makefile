@@ -9,7 +9,7 @@ BUILD ?= build/$(or $(subst $(comma),-,$(SAN)),release)
 comma := ,
 
 PKG_CONFIG ?= pkg-config
-LIBRARIES := libuv libcurl jansson openssl
+LIBRARIES := libuv libcurl jansson openssl libpq
 ERL_INTERFACE := $(firstword $(wildcard $(ERL_EI_LIBDIR) \
 	/usr/lib/erlang/usr/lib) $(wildcard /usr/lib/*/erlang/usr/lib))
 ERL_EI_LIBDIR ?= $(ERL_INTERFACE)
@@ -35,7 +35,7 @@ MODE_CFLAGS := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 MODE_LDFLAGS := -pie -Wl,-z,relro,-z,now
 endif
 
-LAYERS := base term json config core provider api loop dist http service
+LAYERS := base term json config core provider api loop dist http pg service
 SOURCES := $(sort $(foreach layer,$(LAYERS),$(wildcard c_src/$(layer)/*.c)))
 OBJECTS := $(SOURCES:c_src/%.c=$(BUILD)/%.o)
 TESTS := $(sort $(wildcard c_src/tests/test_*.c))
@@ -86,6 +86,11 @@ demo: deps
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 
+.PHONY: demo-queue
+demo-queue: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/demo-queue
+
 # Everything: both compilers, unit tests and fuzz corpora plain and under the
 # sanitizers, Common Test with real nodes, one suite again under sanitizers.
 .PHONY: test
@@ -135,7 +140,8 @@ format:
 install: all
 	install -D -m 755 priv/llm_router \
 		$(DESTDIR)$(PREFIX)/lib/llm_router/llm_router
-	cp -r priv/prompts priv/schemas priv/models.json priv/config.example.json \
+	cp -r priv/prompts priv/schemas priv/sql priv/models.json \
+		priv/config.example.json \
 		$(DESTDIR)$(PREFIX)/lib/llm_router/
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
 	ln -sf ../lib/llm_router/llm_router $(DESTDIR)$(PREFIX)/bin/llm_router
@@ -147,6 +153,7 @@ clean:
 .PHONY: help
 help:
 	@sed -n '1,/^$$/p' Makefile | sed 's/^# \{0,1\}//'
+	@echo 'make demo-queue ten requests through a PostgreSQL queue'
 	@echo 'make unit       unit tests; SAN=address,undefined for sanitizers'
 	@echo 'make replay     fuzz corpora through every decoder'
 	@echo 'make valgrind   unit tests under valgrind'

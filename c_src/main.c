@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "llm_router/base/log.h"
+#include "llm_router/pg/pgmq.h"
 #include "llm_router/service/server.h"
 
 /* Blocks from this size on go back to the system when they are freed. It is
@@ -22,6 +23,33 @@ static int complain(const struct error *err, enum exit_code code)
     return (int)code;
 }
 
+static void tell(const char *line)
+{
+    puts(line);
+}
+
+static int migrate(const struct config *config)
+{
+    const struct pgmq_names names = {
+        .requests = config->requests_queue.data,
+        .results = config->results_queue.data,
+        .dead_letters = config->dead_letter_queue.data,
+        .channel = config->notify_channel.data,
+    };
+    struct error err;
+
+    if (config->database.size == 0) {
+        error_at(&err, ERR_INVALID_REQUEST, "LLM_ROUTER_DATABASE_URL",
+                 "says which database; it is not set");
+        return complain(&err, EXIT_CONFIGURATION);
+    }
+    if (!pgmq_migrate(config->database.data, config->priv_dir, &names, tell,
+                      &err))
+        return complain(&err, err.code == ERR_UNREACHABLE ? EXIT_CANNOT_START
+                                                          : EXIT_CONFIGURATION);
+    return EXIT_CLEAN;
+}
+
 static int run(struct settings *settings, enum command command, int argc,
                const char *const *argv)
 {
@@ -31,6 +59,8 @@ static int run(struct settings *settings, enum command command, int argc,
         config_print(&settings->config);
         return EXIT_CLEAN;
     }
+    if (command == COMMAND_MIGRATE)
+        return migrate(&settings->config);
     if (!config_load_cookie(&settings->config, &err))
         return complain(&err, EXIT_CONFIGURATION);
     if (command == COMMAND_CHECK) {

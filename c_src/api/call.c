@@ -1,14 +1,12 @@
 #include "llm_router/api/call.h"
 
-#include <math.h>
-
 #include "api/decode_internal.h"
 
 static void call_init(struct call *call)
 {
     *call = (struct call){
         .kind = CALL_IGNORED,
-        .request.options = {.temperature = NAN, .top_p = NAN, .next_id = 1},
+        .request = request_blank(),
     };
     error_clear(&call->error);
 }

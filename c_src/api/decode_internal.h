@@ -123,6 +123,17 @@ bool check_tool_choice(struct decoder *decoder, const char *path);
 bool decode_tool_calls(struct decoder *decoder, const char *path,
                        struct term value, struct message *message);
 
+/* --- responses.c --- */
+
+decode_function decode_api_version;
+decode_function decode_store;
+decode_function decode_previous_response_id;
+decode_function decode_mcp_servers;
+
+/* Only the responses API has some of them: it is then the one that is asked,
+ * unless the caller wants the other one. */
+bool check_api_version(struct decoder *decoder, const char *path);
+
 /* --- options.c --- */
 
 /* Opts of the request's operation. Of route and route_completion they are all
@@ -132,6 +143,22 @@ decode_function decode_options;
 /* Two that are also arguments of operations. */
 decode_function decode_task_type;
 decode_function decode_task_count;
+
+/* Of milliseconds the word for the most there may be, as an atom or text. */
+bool is_infinity(struct term value);
+
+/* The options that are given, but messages, as members of a JSON object:
+ * "timeout":500,"seed":1. The paths of faults are those of decode_options. */
+bool put_options(struct decoder *decoder, const char *path, struct term value,
+                 struct buf *out);
+
+/* --- queue_call.c --- */
+
+/* The arguments of enqueue, await and result, and Opts of enqueue. */
+decode_function decode_enqueued;
+decode_function decode_queue_id;
+decode_function decode_wait;
+decode_function decode_enqueue_options;
 
 /* --- invocation.c --- */
 
@@ -162,6 +189,12 @@ bool invocation_taker(const struct invocation *invocation,
                       struct slice *reference);
 
 bool operation_find(struct slice name, enum operation *operation);
+
+/* The name of an argument; NULL if the operation has not so many. */
+const char *operation_parameter(enum operation operation, uint32_t index);
+
+/* A request of which nothing is known yet. */
+struct request request_blank(void);
 
 /* May the operation be called with so many arguments in all, options and
  * taker included? */

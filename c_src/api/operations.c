@@ -1,5 +1,7 @@
 #include "api/decode_internal.h"
 
+#include <math.h>
+
 #include "llm_router/api/json_term.h"
 #include "llm_router/core/router.h"
 
@@ -287,6 +289,11 @@ static const struct shape {
                    TAKES_OPTIONS},
     [OP_EMBED] = {{{"texts", decode_embedded}}, 1, TAKES_OPTIONS},
     [OP_CANCEL] = {{{"reference", decode_cancelled}}, 1, 0},
+    [OP_ENQUEUE] = {{{"operation", decode_enqueued}}, 1, TAKES_OPTIONS},
+    [OP_AWAIT] = {{{"request_id", decode_queue_id}, {"timeout", decode_wait}},
+                  2,
+                  0},
+    [OP_RESULT] = {{{"request_id", decode_queue_id}}, 1, 0},
     [OP_SELECT_MODEL] = {{{"complexity", decode_complexity_or_model},
                           {"task_type", decode_task_type}},
                          2,
@@ -311,6 +318,13 @@ bool operation_find(struct slice name, enum operation *operation)
         }
     }
     return false;
+}
+
+const char *operation_parameter(enum operation operation, uint32_t index)
+{
+    const struct shape *shape = &shapes[operation];
+
+    return index < shape->count ? shape->parameters[index].name : NULL;
 }
 
 bool operation_has_arity(enum operation operation, uint32_t count)
@@ -342,11 +356,20 @@ bool invocation_taker(const struct invocation *invocation,
     return true;
 }
 
+struct request request_blank(void)
+{
+    return (struct request){
+        .options = {.temperature = NAN, .top_p = NAN, .next_id = 1},
+    };
+}
+
 bool decode_request(struct decoder *decoder, enum operation operation,
                     const struct term *arguments, uint32_t count)
 {
     const struct shape *shape = &shapes[operation];
     uint32_t most = shape->count + ((shape->flags & TAKES_OPTIONS) ? 1 : 0);
+    decode_function *decode_opts =
+        operation == OP_ENQUEUE ? decode_enqueue_options : decode_options;
 
     decoder->request->operation = operation;
     if (count > most)
@@ -363,7 +386,7 @@ bool decode_request(struct decoder *decoder, enum operation operation,
             return false;
     }
     return count < most || most == shape->count ||
-           decode_options(decoder, "opts", arguments[shape->count]);
+           decode_opts(decoder, "opts", arguments[shape->count]);
 }
 
 /* Operations of the contract that this version has not, and message forms that

@@ -147,7 +147,7 @@ static void put_response(struct buf *out, const struct request *request,
     enum key_style style = request->options.keys;
     bool has_object = request->options.schema != NULL;
 
-    term_put_map(out, account_pairs(request) + (has_object ? 7 : 6));
+    term_put_map(out, account_pairs(request) + (has_object ? 8 : 7));
     put_name(out, style, "text");
     term_put_binary(out, result->text);
     put_name(out, style, "content");
@@ -162,6 +162,8 @@ static void put_response(struct buf *out, const struct request *request,
     put_tool_calls(out, style, result);
     put_name(out, style, "finish_reason");
     put_name(out, style, finish_reason_atom(result->finish));
+    put_name(out, style, "response_id");
+    put_optional(out, result->response_id, result->response_id.size > 0);
     put_name(out, style, "tokens_used");
     put_tokens(out, account->usage.total_tokens);
     put_name(out, style, "cost_cents");
@@ -268,6 +270,9 @@ void put_value(struct buf *out, const struct request *request,
         put_embeddings(out, style, result, account);
         break;
     case OP_CANCEL:
+    case OP_ENQUEUE:
+    case OP_AWAIT:
+    case OP_RESULT:
     case OP_SELECT_MODEL:
     case OP_AVAILABLE_MODELS:
     case OP_COMPLEXITY_FOR_TASK:

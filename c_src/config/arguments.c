@@ -22,6 +22,7 @@ const char CONFIG_USAGE[] =
     "  --config FILE       configuration file (JSON)\n"
     "  --check-config      check the configuration and exit\n"
     "  --print-config      print the effective configuration and exit\n"
+    "  --migrate           make the tables and queues of the database and exit\n"
     "  --version           print the version and exit\n"
     "  --help              print this and exit\n"
     "\n"
@@ -156,6 +157,7 @@ static const struct {
     enum command command;
 } commands[] = {
     {"--check-config", COMMAND_CHECK},
+    {"--migrate", COMMAND_MIGRATE},
     {"--print-config", COMMAND_PRINT},
     {"--version", COMMAND_VERSION},
     {"--help", COMMAND_HELP},
@@ -228,5 +230,6 @@ bool config_parse_arguments(struct config *config, int argc,
             return false;
         i++;
     }
+    config->no_providers = *command == COMMAND_MIGRATE;
     return check_tls(config, err) && complete_name(config, &names, err);
 }

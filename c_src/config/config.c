@@ -21,6 +21,7 @@ struct key {
     struct field field;
     const char *value;    /* the default, as the environment would give it */
     const char *at_start; /* its path, when it is read at start only */
+    const char *variable; /* a shorter name in the environment, or NULL */
 };
 
 #define KEY(section_, name_, kind_, member, value_)         \
@@ -42,7 +43,18 @@ struct key {
                              least_, most_)                              \
     }
 
-enum { HOUR_MS = 3600000, MIB = 1024 * 1024 };
+#define QUEUE_NAME(name_, member, value_)                                      \
+    {                                                                          \
+        .section = "queue", .value = (value_), .at_start = "queue." name_,     \
+        .field = FIELD_CHECKED(name_, struct config, member, queue_name_fault) \
+    }
+
+enum {
+    HOUR_MS = 3600000,
+    DAY_S = 86400,
+    MIB = 1024 * 1024,
+    QUEUE_NAME_MAX = 47, /* pgmq cuts longer ones */
+};
 
 static const char *log_level_fault(struct slice text)
 {
@@ -50,6 +62,19 @@ static const char *log_level_fault(struct slice text)
 
     return log_level_parse(text, &level) ? NULL
                                          : "must be error, warn, info or debug";
+}
+
+/* pgmq folds capitals, so that the name would be another one. */
+static const char *queue_name_fault(struct slice text)
+{
+    if (text.size > QUEUE_NAME_MAX)
+        return "must have at most 47 characters";
+    for (size_t i = 0; i < text.size; i++)
+        if (!islower((unsigned char)text.data[i]) && text.data[i] != '_' &&
+            (i == 0 || !isdigit((unsigned char)text.data[i])))
+            return "must be of a to z, 0 to 9 and _, and not begin with a "
+                   "digit";
+    return NULL;
 }
 
 /* Every scalar key; docs/configuration.md explains each (a test compares). */
@@ -91,6 +116,36 @@ static const struct key keys[] = {
             "60000"),
     KEY("catalogue", "file", KIND_TEXT, catalogue_file, ""),
     KEY("prompts", "directory", KIND_TEXT, prompts_dir, ""),
+    {.section = "queue",
+     .field = FIELD("database", KIND_TEXT, struct config, database_key),
+     .value = "",
+     .at_start = "queue.database"},
+    QUEUE_NAME("requests", requests_queue, "ai_requests"),
+    QUEUE_NAME("results", results_queue, "ai_results"),
+    QUEUE_NAME("dead_letters", dead_letter_queue, ""),
+    {.section = "queue",
+     .field = FIELD("notify_channel", KIND_TEXT, struct config, notify_channel),
+     .value = "llm_router_results",
+     .at_start = "queue.notify_channel"},
+    INTEGER("queue", "in_flight", queue_in_flight, 0, 10000, "64"),
+    INTEGER("queue", "batch", queue_batch, 1, 100, "10"),
+    INTEGER("queue", "message_bytes", max_message_bytes, 1024, 32 * MIB,
+            "8388608"),
+    {.section = "queue",
+     .field = FIELD_RANGE("visibility_timeout_s", KIND_INTEGER, struct config,
+                          visibility_timeout_s, 3, DAY_S),
+     .value = "60",
+     .variable = "LLM_ROUTER_VISIBILITY_TIMEOUT"},
+    INTEGER("queue", "max_reads", max_reads, 1, 1000, "5"),
+    INTEGER("queue", "backoff_s", backoff_s, 0, DAY_S, "5"),
+    INTEGER("queue", "max_backoff_s", max_backoff_s, 0, DAY_S, "300"),
+    INTEGER("queue", "poll_ms", poll_ms, 10, HOUR_MS, "1000"),
+    INTEGER("queue", "max_poll_ms", max_poll_ms, 10, HOUR_MS, "5000"),
+    INTEGER_AT_START("queue", "query_timeout_ms", query_timeout_ms, 100,
+                     HOUR_MS, "10000"),
+    KEY("queue", "store_answers", KIND_BOOLEAN, store_answers, "true"),
+    KEY("queue", "store_jobs", KIND_BOOLEAN, store_jobs, "true"),
+    KEY("queue", "store_metrics", KIND_BOOLEAN, store_metrics, "true"),
     {.section = "tls",
      .field = FIELD("ca_file", KIND_TEXT, struct config, ca_file),
      .value = "",
@@ -132,17 +187,23 @@ static const char *key_variable(struct config *config, const struct key *key)
     return name;
 }
 
+static bool load_variable(struct config *config, const struct key *key,
+                          const char *variable, struct error *err)
+{
+    const char *value = variable ? getenv(variable) : NULL;
+
+    return !value || value[0] == '\0' ||
+           field_from_text(&key->field, &config->arena, config, variable,
+                           slice_of(value), err);
+}
+
 static bool load_variables(struct config *config, struct error *err)
 {
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        const char *variable = key_variable(config, &keys[i]);
-        const char *value = getenv(variable);
-
-        if (value && value[0] != '\0' &&
-            !field_from_text(&keys[i].field, &config->arena, config, variable,
-                             slice_of(value), err))
+    for (size_t i = 0; i < KEY_COUNT; i++)
+        if (!load_variable(config, &keys[i], keys[i].variable, err) ||
+            !load_variable(config, &keys[i], key_variable(config, &keys[i]),
+                           err))
             return false;
-    }
     return true;
 }
 
@@ -279,6 +340,33 @@ static void choose_state_file(struct config *config)
             config_home_directory());
 }
 
+/* A connection string may hold a password. */
+static bool load_database(struct config *config, struct error *err)
+{
+    struct slice url;
+
+    if (!config_load_secret(config, "LLM_ROUTER_DATABASE_URL", &url, err))
+        return false;
+    if (config->requests_queue.size == 0 || config->results_queue.size == 0)
+        return error_at(err, ERR_INVALID_REQUEST,
+                        config->requests_queue.size == 0 ? "queue.requests"
+                                                         : "queue.results",
+                        "must not be empty");
+    config->database = url.size > 0 ? url : config->database_key;
+    config->database =
+        slice_make(arena_text(&config->arena, config->database),
+                   config->database.size);
+    if (config->dead_letter_queue.size > 0)
+        return true;
+    if (config->requests_queue.size > QUEUE_NAME_MAX - 4)
+        return error_at(err, ERR_INVALID_REQUEST, "queue.dead_letters",
+                        "must be given: %s_dlq is too long",
+                        config->requests_queue.data);
+    config->dead_letter_queue =
+        arena_printf(&config->arena, "%s_dlq", config->requests_queue.data);
+    return true;
+}
+
 bool config_load(struct config *config, const struct config *previous,
                  struct error *err)
 {
@@ -295,7 +383,7 @@ bool config_load(struct config *config, const struct config *previous,
     if (!set_defaults(config, err) || !load_file(config, err) ||
         !load_variables(config, err) ||
         !config_routes_from_environment(config, err) ||
-        !check_ca_file(config, err) ||
+        !check_ca_file(config, err) || !load_database(config, err) ||
         !config_providers_from_environment(config, err))
         return false;
     choose_state_file(config);
@@ -323,6 +411,8 @@ const char *config_needs_restart(const struct config *old,
         return "--connect";
     if (old->tls_dist != new->tls_dist)
         return "--tls-dist";
+    if (!slice_equal(old->database, new->database))
+        return "LLM_ROUTER_DATABASE_URL";
     for (size_t i = 0; i < KEY_COUNT; i++)
         if (keys[i].at_start && !field_equal(&keys[i].field, old, new))
             return keys[i].at_start;

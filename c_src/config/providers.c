@@ -409,7 +409,7 @@ bool config_providers_from_environment(struct config *config, struct error *err)
             config->providers[count++] = *provider;
     }
     config->provider_count = count;
-    return count > 0 ||
+    return count > 0 || config->no_providers ||
            error_at(err, ERR_INVALID_REQUEST, "providers",
                     "no provider is configured: set OPENAI_API_KEY, "
                     "ANTHROPIC_API_KEY, GEMINI_API_KEY, OLLAMA_HOST or "

@@ -267,12 +267,13 @@ void control_put_send(struct buf *out, struct slice to)
     term_put_raw(out, to);
 }
 
-void control_put_send_name(struct buf *out, struct slice from, const char *name)
+void control_put_send_name(struct buf *out, struct slice from,
+                           struct slice name)
 {
     put_operation(out, 4, OP_REG_SEND);
     term_put_raw(out, from);
     term_put_atom(out, "");
-    term_put_atom(out, name);
+    term_put_atom_slice(out, name);
 }
 
 void control_put_send_alias(struct buf *out, uint64_t flags, struct slice from,

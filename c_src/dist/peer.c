@@ -6,6 +6,7 @@
 
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
+#include "llm_router/term/writer.h"
 
 enum {
     CONTROL_ROOM = 4096, /* bytes of a control message, and more */
@@ -119,7 +120,18 @@ static uint64_t receiver_of(struct slice pid)
     return ((uint64_t)parts.serial << 32 | parts.id) + 1;
 }
 
-static bool send_message(struct peer *peer, struct slice pid, struct slice head,
+/* To a pid, or to the name of a process: an atom. */
+static void put_receiver(struct peer *peer, struct slice to, struct buf *out)
+{
+    struct slice name;
+
+    if (term_atom(term_from_raw(to), &name))
+        control_put_send_name(out, buf_slice(&peer->node->service_pid), name);
+    else
+        control_put_send(out, to);
+}
+
+static bool send_message(struct peer *peer, struct slice to, struct slice head,
                          struct slice rest)
 {
     struct buf *out = peer_has_room(peer, head.size + rest.size)
@@ -128,16 +140,16 @@ static bool send_message(struct peer *peer, struct slice pid, struct slice head,
 
     if (!out)
         return false;
-    control_put_send(out, pid);
+    put_receiver(peer, to, out);
     control_put_payload(out, peer_flags(peer));
     buf_append_slice(out, head);
     buf_append_slice(out, rest);
-    return connection_send_end(peer->connection, receiver_of(pid));
+    return connection_send_end(peer->connection, receiver_of(to));
 }
 
-/* In peer->queue, before pid and payload. */
+/* In peer->queue, before receiver and payload. */
 struct queued_message {
-    size_t pid_size, payload_size;
+    size_t to_size, payload_size;
 };
 
 static void drop_queued(struct peer *peer)
@@ -152,12 +164,12 @@ void peer_send_queued(struct peer *peer)
 
     for (size_t i = 0; i < peer->queued; i++) {
         struct queued_message message;
-        const char *pid = at + sizeof(message);
+        const char *to = at + sizeof(message);
 
         memcpy(&message, at, sizeof(message));
-        at = pid + message.pid_size + message.payload_size;
-        send_message(peer, slice_make(pid, message.pid_size),
-                     slice_make(pid + message.pid_size, message.payload_size),
+        at = to + message.to_size + message.payload_size;
+        send_message(peer, slice_make(to, message.to_size),
+                     slice_make(to + message.to_size, message.payload_size),
                      slice_of(NULL));
     }
     drop_queued(peer);
@@ -282,11 +294,11 @@ void node_want_peer(struct node *node, struct slice name, uint64_t duration_ms)
 /* Sending. */
 
 /* To a node that is not connected: dialled, the message waits. */
-static bool send_later(struct node *node, struct slice name, struct slice pid,
+static bool send_later(struct node *node, struct slice name, struct slice to,
                        struct slice head, struct slice rest)
 {
     struct peer *peer = node_find_peer(node, name);
-    const struct queued_message message = {pid.size, head.size + rest.size};
+    const struct queued_message message = {to.size, head.size + rest.size};
 
     if (node->closing || node->self.creation == 0)
         return false;
@@ -298,13 +310,13 @@ static bool send_later(struct node *node, struct slice name, struct slice pid,
         peer->on_demand = true;
     }
     if (!buf_reserve(&peer->queue,
-                     sizeof(message) + pid.size + message.payload_size)) {
+                     sizeof(message) + to.size + message.payload_size)) {
         peer->queue.failed = false;
         peer_settle(peer);
         return false;
     }
     buf_append(&peer->queue, &message, sizeof(message));
-    buf_append_slice(&peer->queue, pid);
+    buf_append_slice(&peer->queue, to);
     buf_append_slice(&peer->queue, head);
     buf_append_slice(&peer->queue, rest);
     peer->queued++;
@@ -323,6 +335,23 @@ bool node_send(struct node *node, struct slice pid, struct slice head,
         return send_message(peer, pid, head, rest);
     return term_node(term_from_raw(pid), &name) &&
            send_later(node, name, pid, head, rest);
+}
+
+bool node_send_name(struct node *node, struct slice peer_name,
+                    struct slice name, struct slice message)
+{
+    struct peer *peer = node_find_peer(node, peer_name);
+    const struct slice nothing = slice_of(NULL);
+    struct buf to;
+    bool ok;
+
+    buf_init(&to, SIZE_MAX);
+    term_put_atom_slice(&to, name);
+    ok = peer && peer->state == PEER_UP
+             ? send_message(peer, buf_slice(&to), message, nothing)
+             : send_later(node, peer_name, buf_slice(&to), message, nothing);
+    buf_release(&to);
+    return ok;
 }
 
 bool node_send_alias(struct node *node, struct slice reference,

@@ -614,7 +614,7 @@ uint64_t rpc_ask(struct peer *peer, const char *module, const char *function,
 
     if (!out)
         return 0;
-    control_put_send_name(out, own, "rex");
+    control_put_send_name(out, own, slice_of("rex"));
     control_put_payload(out, peer_flags(peer));
     term_put_tuple(out, 3);
     term_put_atom(out, "$gen_call");

@@ -1,11 +1,13 @@
 /* A term from a stranger, as a message to the service, as the operation of a
  * GenServer.call, as the arguments of every rpc function and as JSON: what is
  * decoded must be what the rest of the program relies on, and what is answered
- * must be a term. */
+ * must be a term; what goes on the queue must be the same question behind it.
+ */
 #include <math.h>
 #include <stdlib.h>
 
 #include "llm_router/api/json_term.h"
+#include "llm_router/api/queue_message.h"
 #include "llm_router/api/reply.h"
 #include "llm_router/base/utf8.h"
 #include "llm_router/core/fingerprint.h"
@@ -105,7 +107,24 @@ static void require_tools(const struct options *options)
     }
     REQUIRE(!named);
     REQUIRE(options->tool_choice != TOOL_CHOICE_REQUIRED ||
-            options->tool_count > 0);
+            options->tool_count > 0 || options->mcp_servers);
+}
+
+static void require_mcp_servers(const struct options *options)
+{
+    size_t count = jv_count(options->mcp_servers);
+
+    REQUIRE(options->previous_response_id.size <= REQUEST_RESPONSE_ID_MAX);
+    if (options->previous_response_id.size > 0 || options->mcp_servers)
+        REQUIRE(options->api_version == API_VERSION_RESPONSES);
+    if (options->mcp_servers)
+        REQUIRE(count >= 1 && count <= REQUEST_MCP_SERVERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const struct jv *server = jv_at(options->mcp_servers, i);
+
+        REQUIRE(server->type == JV_OBJECT);
+        REQUIRE(jv_string(jv_find(server, "server_label")).size > 0);
+    }
 }
 
 static void require_options(const struct options *options)
@@ -128,6 +147,7 @@ static void require_options(const struct options *options)
     REQUIRE(options->language.size <= REQUEST_ID_MAX);
     REQUIRE(utf8_is_valid(options->language));
     require_tools(options);
+    require_mcp_servers(options);
     if (options->metadata.size > 0)
         require_raw(options->metadata);
     if (options->to.size > 0)
@@ -178,6 +198,37 @@ static void require_texts(const struct request *request)
         require_full_text(request->texts[i]);
 }
 
+/* The message for the queue, which can be read again. */
+static void require_message(const struct enqueued *enqueued,
+                            struct arena *arena, struct queue_request *queued)
+{
+    struct error err;
+    struct buf message;
+
+    buf_init(&message, OUT_LIMITS.max_bytes);
+    queue_request_put(&message, enqueued,
+                      slice_of("6f1c1f0e-6c0e-4b0e-9a0e-0f3a5c1d2b3a"), 0);
+    REQUIRE(queue_request_decode(buf_slice(&message), arena, queued, &err));
+    REQUIRE(slice_equal(queued->agent_id, enqueued->agent_id));
+    REQUIRE(slice_equal(queued->notify.name, enqueued->notify_name));
+    REQUIRE(slice_equal(queued->notify.node, enqueued->notify_node));
+    buf_release(&message);
+}
+
+static void require_enqueued(const struct enqueued *enqueued)
+{
+    struct queue_request queued;
+    struct arena arena;
+
+    REQUIRE(enqueued->delay_s >= 0);
+    REQUIRE(enqueued->delay_s <= QUEUE_DELAY_MAX_S);
+    REQUIRE(enqueued->request_id.size == 0 ||
+            queue_id_is_valid(enqueued->request_id));
+    arena_init(&arena, 0);
+    require_message(enqueued, &arena, &queued);
+    arena_release(&arena);
+}
+
 /* What the operation cannot do without. */
 static void require_arguments(const struct request *request)
 {
@@ -211,6 +262,17 @@ static void require_arguments(const struct request *request)
         break;
     case OP_COMPLEXITY_FOR_TASK:
         REQUIRE(request->options.task_type.size > 0);
+        break;
+    case OP_ENQUEUE:
+        require_enqueued(request->enqueued);
+        break;
+    case OP_AWAIT:
+        REQUIRE(request->wait_ms >= 0);
+        REQUIRE(request->wait_ms <= REQUEST_TIMEOUT_MAX_MS);
+        REQUIRE(queue_id_is_valid(request->text));
+        break;
+    case OP_RESULT:
+        REQUIRE(queue_id_is_valid(request->text));
         break;
     case OP_SELECT_MODEL:
     case OP_AVAILABLE_MODELS:
@@ -348,6 +410,104 @@ static void try_operation(struct term operation)
     buf_release(&message);
 }
 
+static bool holds_nul(struct slice text)
+{
+    return text.size > 0 && memchr(text.data, '\0', text.size);
+}
+
+/* Does JSON say all of the question as it was said? NUL is dropped, a task's
+ * atoms become strings, and of the numbers inside of JSON 1.0 becomes 1. */
+static bool is_said_by_json(const struct request *request)
+{
+    const struct options *options = &request->options;
+    bool said = request->given_count == 0 && request->caller_task.size == 0 &&
+                !options->schema && options->tool_count == 0 &&
+                !options->mcp_servers && !slice_is(options->model, "auto") &&
+                !holds_nul(request->text) && !holds_nul(request->context);
+
+    for (size_t i = 0; i < request->text_count; i++)
+        said = said && !holds_nul(request->texts[i]);
+    for (size_t i = 0; i < options->stop_count; i++)
+        said = said && !holds_nul(options->stops[i]);
+    for (size_t i = 0; i < request->message_count; i++)
+        said = said && request->messages[i].tool_call_count == 0 &&
+               !holds_nul(request->messages[i].content);
+    return said;
+}
+
+static void require_same(struct request *called, const struct request *queued)
+{
+    struct buf before, after;
+
+    if (called->options.complexity == COMPLEXITY_UNSET)
+        called->options.complexity = queued->options.complexity;
+    buf_init(&before, OUT_LIMITS.max_bytes);
+    buf_init(&after, OUT_LIMITS.max_bytes);
+    request_fingerprint(called, &before);
+    request_fingerprint(queued, &after);
+    REQUIRE(slice_equal(buf_slice(&before), buf_slice(&after)));
+    buf_release(&before);
+    buf_release(&after);
+}
+
+/* [{Operation, Argument, ...}] */
+static bool put_enqueue(struct buf *out, const char *operation,
+                        struct term arguments)
+{
+    struct term_list list;
+    struct term argument;
+
+    if (!term_list(arguments, &list) || !list.proper)
+        return false;
+    term_put_version(out);
+    term_put_list(out, 1);
+    term_put_tuple(out, list.left + 1);
+    term_put_atom(out, operation);
+    while (term_list_next(&list, &argument))
+        term_put_raw(out, term_raw(argument));
+    term_put_nil(out);
+    return true;
+}
+
+static void require_queued(const char *operation, struct term arguments,
+                           const struct enqueued *enqueued, struct arena *arena)
+{
+    struct slice module = slice_of("llm_router");
+    struct queue_request queued;
+    struct call called;
+
+    REQUIRE(call_decode_rpc(module, slice_of(operation), arguments, arena,
+                            &called));
+    REQUIRE(called.kind == CALL_REQUEST);
+    require_message(enqueued, arena, &queued);
+    require_request(&queued.request);
+    if (is_said_by_json(&called.request))
+        require_same(&called.request, &queued.request);
+}
+
+/* Behind the queue the operation is what it is when it is called. */
+static void try_enqueue(const char *operation, struct term arguments)
+{
+    struct slice module = slice_of("llm_router");
+    struct arena arena;
+    struct buf enqueue;
+    struct call call;
+
+    arena_init(&arena, 0);
+    buf_init(&enqueue, OUT_LIMITS.max_bytes);
+    if (put_enqueue(&enqueue, operation, arguments)) {
+        require_term(buf_slice(&enqueue));
+        REQUIRE(call_decode_rpc(module, slice_of("enqueue"),
+                                external_term(buf_slice(&enqueue)), &arena,
+                                &call));
+        require_call(&call);
+        if (call.kind == CALL_REQUEST)
+            require_queued(operation, arguments, call.request.enqueued, &arena);
+    }
+    buf_release(&enqueue);
+    arena_release(&arena);
+}
+
 static void try_function(const char *module, const char *function,
                          struct term arguments)
 {
@@ -365,9 +525,12 @@ static void try_function(const char *module, const char *function,
 
 static void try_rpc(struct term arguments)
 {
-    for (int i = 0; i < OPERATION_COUNT; i++)
-        try_function("llm_router", operation_atom((enum operation)i),
-                     arguments);
+    for (int i = 0; i < OPERATION_COUNT; i++) {
+        const char *operation = operation_atom((enum operation)i);
+
+        try_function("llm_router", operation, arguments);
+        try_enqueue(operation, arguments);
+    }
     try_function("Elixir.LLM.Service", "call_with_script", arguments);
     try_function("Elixir.Nexus.LLMRouter", "route", arguments);
 }

@@ -5,10 +5,12 @@
 static void refuse(struct service *service, const struct call *call,
                    const struct origin *origin, const struct error *err)
 {
+    const struct outcome outcome = {&call->request, err, NULL};
+
     service->stats.failed[err->code]++;
     buf_clear(&service->value);
     reply_put_error(&service->value, err, NULL);
-    deliver(service, &call->reply, origin, call->request.operation);
+    deliver_outcome(service, &call->reply, origin, &outcome);
 }
 
 static void put_ok(struct service *service)
@@ -29,13 +31,8 @@ static bool admit(const struct service *service, struct error *err)
 static void join(struct service *service, struct job *job,
                  const struct call *call, const struct origin *origin)
 {
-    struct reply_address reply = {
-        .form = call->reply.form,
-        .pid = arena_copy(&job->arena, call->reply.pid),
-        .tag = arena_copy(&job->arena, call->reply.tag),
-        .alias = arena_copy(&job->arena, call->reply.alias),
-        .reference = arena_copy(&job->arena, call->reply.reference),
-    };
+    const struct reply_address reply =
+        reply_address_copy(&job->arena, &call->reply);
 
     service->stats.shared++;
     taker_join(service, job, &reply, origin);
@@ -45,11 +42,14 @@ static bool is_cacheable(const struct service *service,
                          const struct request *request)
 {
     const struct config *config = service->config;
+    const struct options *options = &request->options;
 
-    if (config->max_cache_bytes == 0 || request->operation == OP_STREAM)
+    /* The last two: the answer depends on what somebody else keeps. */
+    if (config->max_cache_bytes == 0 || request->operation == OP_STREAM ||
+        options->previous_response_id.size > 0 || options->mcp_servers)
         return false;
-    return request->options.cache == CACHE_YES ||
-           (request->options.cache == CACHE_DEFAULT &&
+    return options->cache == CACHE_YES ||
+           (options->cache == CACHE_DEFAULT &&
             config->cache_by_default);
 }
 
@@ -76,6 +76,7 @@ static bool share_by_id(struct service *service, const struct call *call,
 {
     struct slice request_id = call->request.options.request_id;
     struct job *job = map_find(&service->by_request, request_id);
+    const struct outcome outcome = {&call->request, NULL, NULL};
     const unsigned char *digest;
     struct slice answer;
 
@@ -95,7 +96,7 @@ static bool share_by_id(struct service *service, const struct call *call,
     service->stats.shared++;
     buf_clear(&service->value);
     buf_append_slice(&service->value, answer);
-    deliver(service, &call->reply, origin, call->request.operation);
+    deliver_outcome(service, &call->reply, origin, &outcome);
     return true;
 }
 
@@ -106,6 +107,7 @@ static bool share_by_question(struct service *service, const struct call *call,
 {
     const struct cached *cached = cache_find(service, asked->digest);
     struct account account;
+    const struct outcome outcome = {&call->request, NULL, &account};
 
     if (!cached) {
         service->stats.cache_misses++;
@@ -117,7 +119,7 @@ static bool share_by_question(struct service *service, const struct call *call,
     account.duration_ms = 0;
     buf_clear(&service->value);
     reply_put_result(&service->value, &call->request, cached->result, &account);
-    deliver(service, &call->reply, origin, call->request.operation);
+    deliver_outcome(service, &call->reply, origin, &outcome);
     return true;
 }
 
@@ -199,6 +201,27 @@ static void drain(struct service *service, const struct call *call,
     service->on_drain(service->context);
 }
 
+/* The asynchronous half: answered when the database has. */
+static void ask_queue(struct service *service, const struct call *call,
+                      const struct origin *origin)
+{
+    bool ok = false;
+    struct error err;
+
+    if (!admit(service, &err)) {
+        refuse(service, call, origin, &err);
+        return;
+    }
+    if (call->request.operation == OP_ENQUEUE)
+        ok = queue_enqueue(service, call, origin, &err);
+    else if (call->request.operation == OP_AWAIT)
+        ok = queue_await(service, call, origin, &err);
+    else
+        ok = queue_result(service, call, origin, &err);
+    if (!ok)
+        refuse(service, call, origin, &err);
+}
+
 static void answer_at_once(struct service *service, const struct call *call,
                            const struct origin *origin)
 {
@@ -240,6 +263,11 @@ static void answer_at_once(struct service *service, const struct call *call,
         reply_put_boolean(out, found);
         break;
     }
+    case OP_ENQUEUE:
+    case OP_AWAIT:
+    case OP_RESULT:
+        ask_queue(service, call, origin);
+        return;
     case OP_RELOAD:
         reload(service, call, origin);
         return;
@@ -284,13 +312,13 @@ static void submit(struct service *service, const struct call *call,
 
 /* The arena keeps its first block between calls, so that one that is answered
  * at once allocates nothing; job_start leaves a new, empty one behind. */
-static struct arena_mark open_spare(struct service *service)
+struct arena_mark dispatch_open(struct service *service)
 {
     arena_bytes(&service->spare, 1);
     return arena_mark(&service->spare);
 }
 
-static void close_spare(struct service *service, struct arena_mark mark)
+void dispatch_close(struct service *service, struct arena_mark mark)
 {
     if (service->spare.newest)
         arena_rewind(&service->spare, mark);
@@ -356,7 +384,7 @@ void dispatch_message(struct service *service,
                       const struct node_message *message)
 {
     const struct origin origin = {.connection = message->connection};
-    struct arena_mark mark = open_spare(service);
+    struct arena_mark mark = dispatch_open(service);
     struct call call;
 
     call_decode_message(message->message, &service->spare, &call);
@@ -368,7 +396,7 @@ void dispatch_message(struct service *service,
         log_line(LOG_DEBUG, "dispatch", "a stray message from %.*s was dropped",
                  SLICE_ARG(message->peer));
     handle(service, &call, &origin);
-    close_spare(service, mark);
+    dispatch_close(service, mark);
 }
 
 void dispatch_refused(struct service *service, uint64_t connection,
@@ -388,7 +416,8 @@ void dispatch_refused(struct service *service, uint64_t connection,
 static void submit_rpc(struct service *service, const struct node_rpc *rpc,
                        struct call *call)
 {
-    struct origin origin = {rpc->connection, rpc->call};
+    struct origin origin = {.connection = rpc->connection,
+                            .rpc_call = rpc->call};
 
     if (call->reply.pid.size > 0) {
         put_ok(service);
@@ -407,7 +436,7 @@ static void submit_rpc(struct service *service, const struct node_rpc *rpc,
 
 void dispatch_rpc(struct service *service, const struct node_rpc *rpc)
 {
-    struct arena_mark mark = open_spare(service);
+    struct arena_mark mark = dispatch_open(service);
     struct call call;
 
     if (call_decode_rpc(rpc->module, rpc->function, rpc->arguments,
@@ -416,5 +445,15 @@ void dispatch_rpc(struct service *service, const struct node_rpc *rpc)
     else if (rpc->call != 0)
         node_rpc_error(service->node, rpc->call, NODE_RPC_UNDEF,
                        slice_of(NULL));
-    close_spare(service, mark);
+    dispatch_close(service, mark);
+}
+
+/* Who may put something on the queue is the database's to say. */
+void dispatch_queued(struct service *service, struct queued *queued,
+                     const struct request *request)
+{
+    const struct origin origin = {.queued = queued};
+    const struct call call = {.kind = CALL_REQUEST, .request = *request};
+
+    submit(service, &call, &origin);
 }

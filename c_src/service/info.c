@@ -62,9 +62,11 @@ void info_put_health(const struct service *service, struct buf *out)
 {
     struct node_stats node = node_stats(service->node);
 
-    term_put_map(out, 7);
+    term_put_map(out, 8);
     term_put_atom(out, "status");
     term_put_atom(out, service->draining ? "draining" : "ok");
+    term_put_atom(out, "queue");
+    term_put_atom(out, queue_state(service->queue));
     put_slice(out, "node", slice_of(service->config->node_name));
     term_put_atom(out, "global_name");
     term_put_boolean(out, node.name_held);
@@ -254,7 +256,7 @@ void info_put_stats(const struct service *service, struct buf *out)
 {
     const struct stats *stats = &service->stats;
 
-    term_put_map(out, 24);
+    term_put_map(out, 25);
     put_count(out, "uptime_ms",
               loop_now_ms(&service->loop) - service->started_ms);
     put_count(out, "in_flight", service->in_flight);
@@ -274,6 +276,11 @@ void info_put_stats(const struct service *service, struct buf *out)
     put_count(out, "reloads", stats->reloads);
     put_count(out, "reloads_failed", stats->reloads_failed);
     put_node_side(service, out);
+    term_put_atom(out, "pgmq");
+    if (service->queue)
+        queue_put_stats(service->queue, out);
+    else
+        term_put_atom(out, "nil");
     put_count(out, "loop_turns", service->loop.turns);
     put_count(out, "longest_stall_ms", loop_longest_stall_ms(&service->loop));
     put_count(out, "resident_bytes", resident_bytes());
@@ -284,7 +291,7 @@ void info_put_stats(const struct service *service, struct buf *out)
 static bool is_configured(const struct service *service, struct slice provider)
 {
     for (size_t i = 0; i < service->settings->routing.provider_count; i++)
-        if (slice_equal(service->settings->routing.providers[i], provider))
+        if (slice_equal(service->settings->routing.providers[i].name, provider))
             return true;
     return false;
 }

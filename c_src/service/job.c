@@ -113,7 +113,13 @@ static void job_free(struct job *job)
     settings_drop(job->settings);
     arena_release(&arena);
     service->in_flight--;
-    if (service->in_flight == 0 && service->draining && service->on_idle)
+    service_check_idle(service);
+}
+
+void service_check_idle(struct service *service)
+{
+    if (service->in_flight == 0 && service->draining && service->on_idle &&
+        queue_is_idle(service->queue))
         service->on_idle(service->context);
 }
 
@@ -126,9 +132,11 @@ void job_cancel(struct job *job)
     job_free(job);
 }
 
-static void answer_takers(struct job *job)
+static void answer_takers(struct job *job, const struct account *account,
+                          const struct error *err)
 {
     struct service *service = job->service;
+    const struct outcome outcome = {&job->request, err, account};
 
     /* First out of the tables: sending may close a connection, and then the
      * takers behind it would be told to leave. */
@@ -138,7 +146,7 @@ static void answer_takers(struct job *job)
     {
         const struct taker *taker = LIST_ENTRY(link, struct taker, link);
 
-        deliver(service, &taker->reply, &taker->origin, job->request.operation);
+        deliver_outcome(service, &taker->reply, &taker->origin, &outcome);
     }
     if (job->stream)
         stream_deliver(job);
@@ -170,7 +178,7 @@ void job_fail(struct job *job, const struct error *err)
                                &account);
     else
         reply_put_error(&service->value, err, &account);
-    answer_takers(job);
+    answer_takers(job, &account, err);
     job_free(job);
 }
 
@@ -200,7 +208,7 @@ void job_succeed(struct job *job)
     log_end(job, &account, NULL);
     if (job->request.options.request_id.size > 0 && !job->stream)
         answers_keep(service, job, buf_slice(&service->value));
-    answer_takers(job);
+    answer_takers(job, &account, NULL);
     if (job->asked.cacheable)
         cache_keep(job, &account);
     job_free(job);

@@ -37,6 +37,8 @@ static void take_over(struct service *service, struct settings *settings)
     config_hide_secrets(service->config);
     access_changed(service);
     lines_changed(service);
+    if (service->queue)
+        queue_changed(service->queue);
     log_line(LOG_INFO, "reload", "providers=%zu models=%zu taken over",
              settings->config.provider_count, settings->assets.catalogue.count);
 }
@@ -92,12 +94,7 @@ static struct reload *reload_new(struct service *service,
     reload->previous = settings_keep(service->settings);
     reload->origin = *origin;
     arena_init(&reload->arena, 0);
-    reload->reply = (struct reply_address){
-        .form = reply->form,
-        .pid = arena_copy(&reload->arena, reply->pid),
-        .tag = arena_copy(&reload->arena, reply->tag),
-        .alias = arena_copy(&reload->arena, reply->alias),
-    };
+    reload->reply = reply_address_copy(&reload->arena, reply);
     return reload;
 }
 

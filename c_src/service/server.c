@@ -62,6 +62,9 @@ static void on_drain_limit(void *context)
              service->in_flight);
     LIST_EACH(link, &service->jobs)
     job_fail(LIST_ENTRY(link, struct job, link), &err);
+    /* What the database does not take now comes back by itself. */
+    loop_timer_start(&service->loop, &server->drain_limit, CLOSE_MS, on_idle,
+                     server);
 }
 
 static void on_name_released(void *context)
@@ -69,8 +72,7 @@ static void on_name_released(void *context)
     struct server *server = context;
 
     server->service.on_idle = on_idle;
-    if (server->service.in_flight == 0)
-        close_node(server);
+    service_check_idle(&server->service);
 }
 
 /* Once, however often it is asked for. */
@@ -83,6 +85,8 @@ static void drain(void *context)
         return;
     log_line(LOG_INFO, "server", "draining in_flight=%zu", service->in_flight);
     service->draining = true;
+    if (service->queue)
+        queue_drain(service->queue);
     loop_timer_start(&service->loop, &server->drain_limit,
                      (uint64_t)service->config->drain_timeout_ms,
                      on_drain_limit, server);
@@ -270,6 +274,7 @@ static void set_up_service(struct server *server, struct settings *settings)
     service->supply = supply_new(service->seed);
     settings_apply(settings, service->supply);
     service->spending = spending_new(service);
+    service->queue = queue_new(service);
 }
 
 static void set_up_io(struct server *server, const struct config *config)
@@ -328,6 +333,7 @@ static void release(struct server *server)
     loop_timer_stop(&server->drain_limit);
     node_free(service->node);
     http_free(service->upstream.http);
+    queue_free(service->queue);
     reload_release(service);
     spending_free(service->spending);
     release_lines(service);

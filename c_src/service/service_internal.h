@@ -35,6 +35,7 @@ struct service {
     struct upstream upstream;
     struct supply *supply;
     struct spending *spending;
+    struct queue *queue; /* NULL: there is none */
     struct stats stats;
     uint64_t started_ms;
     uint64_t seed;   /* of maps whose keys strangers choose */
@@ -69,37 +70,59 @@ struct service {
     struct buf asked;   /* scratch: what a digest is made of */
 };
 
-/* Who asked, as far as the distribution layer is concerned. */
+/* Who asked: a BEAM process, or a message of the queue. */
 struct origin {
     uint64_t connection;
-    uint64_t rpc_call; /* 0: not by rpc */
+    uint64_t rpc_call;     /* 0: not by rpc */
+    struct queued *queued; /* NULL: not out of the queue */
 };
 
-/* Takers (taker.c): who waits for a job. A job without takers is aborted. */
+/* Takers (taker.c): who waits for something. A job without takers is aborted.
+ */
 
 struct job;
 
 struct taker {
     struct list link; /* in job->takers */
-    struct job *job;
+    struct job *job;  /* NULL: it waits for something else */
     struct reply_address reply;
     struct origin origin;
     uint64_t monitor; /* ours on the receiving process; 0: none */
     struct slice key; /* in service->takers; empty: not there */
+    void (*gone)(struct service *service, struct taker *taker);
 };
 
 /* Joins the job; the taker's memory and its reply's text are the job arena's.
  */
 void taker_join(struct service *service, struct job *job,
                 const struct reply_address *reply, const struct origin *origin);
+/* Watches a taker whose reply and origin are filled: `gone` is called when it
+ * waits no more. What is kept of it is in the arena. */
+void taker_watch(struct service *service, struct taker *taker,
+                 struct arena *arena);
 /* No signal reaches the taker after this. */
 void taker_unwatch(struct service *service, struct taker *taker);
 /* Leaves the job without an answer. */
 void taker_leave(struct service *service, struct taker *taker);
 
+/* Copies an address that must outlive its call. */
+struct reply_address reply_address_copy(struct arena *arena,
+                                        const struct reply_address *reply);
+
 /* Sends `service->value` to where the reply goes. */
 void deliver(struct service *service, const struct reply_address *reply,
              const struct origin *origin, enum operation operation);
+
+/* What became of a request that asks a provider. */
+struct outcome {
+    const struct request *request;
+    const struct error *err;       /* NULL: success */
+    const struct account *account; /* NULL: nothing is known */
+};
+/* The same for the end of a request, which may be one of the queue. */
+void deliver_outcome(struct service *service, const struct reply_address *reply,
+                     const struct origin *origin,
+                     const struct outcome *outcome);
 
 /* The signals that mean "nobody waits any more" (taker.c). */
 void taker_demonitored(struct service *service, uint64_t connection,
@@ -284,6 +307,40 @@ bool access_take_slot(struct service *service, uint64_t connection);
 void access_give_slot(struct service *service, uint64_t connection);
 void access_release(struct service *service);
 
+/* The PostgreSQL queue (queue*.c). */
+
+/* NULL: none is configured. */
+struct queue *queue_new(struct service *service);
+/* A new configuration was taken over. */
+void queue_changed(struct queue *queue);
+/* No more is taken; what was not begun goes back, who awaits is told. */
+void queue_drain(struct queue *queue);
+/* Is nothing held, stored or given back any more? NULL is allowed. */
+bool queue_is_idle(const struct queue *queue);
+void queue_free(struct queue *queue);
+void queue_put_stats(const struct queue *queue, struct buf *out);
+const char *queue_state(const struct queue *queue); /* up, down, off */
+
+/* The message's request has ended; `service->value` is {ok, Value} or {error,
+ * Reason}. */
+void queued_answered(struct queued *queued, const struct outcome *outcome);
+/* A job took its request (the taker is the job's), or will not answer it. */
+void queued_joined(struct queued *queued, struct taker *taker);
+void queued_left(struct queued *queued);
+
+/* {enqueue, ...}, {await, ...}, {result, ...}: answered later, or at once with
+ * an error. False: err. */
+bool queue_enqueue(struct service *service, const struct call *call,
+                   const struct origin *origin, struct error *err);
+bool queue_await(struct service *service, const struct call *call,
+                 const struct origin *origin, struct error *err);
+bool queue_result(struct service *service, const struct call *call,
+                  const struct origin *origin, struct error *err);
+
+/* Draining, nothing is in flight, and the queue has nothing left: tells
+ * on_idle. */
+void service_check_idle(struct service *service);
+
 /* dispatch.c: from the node's events to jobs and immediate answers. */
 void dispatch_message(struct service *service,
                       const struct node_message *message);
@@ -291,6 +348,13 @@ void dispatch_refused(struct service *service, uint64_t connection,
                       struct slice pid, struct slice tag,
                       const struct error *err);
 void dispatch_rpc(struct service *service, const struct node_rpc *rpc);
+
+/* A request of the queue. What was decoded lies in service->spare, and what it
+ * takes from there is given back to `mark`. */
+struct arena_mark dispatch_open(struct service *service);
+void dispatch_queued(struct service *service, struct queued *queued,
+                     const struct request *request);
+void dispatch_close(struct service *service, struct arena_mark mark);
 
 /* info.c: what the operations without a provider answer; each writes a term
  * without version byte to `out`. */

@@ -3,6 +3,7 @@
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 #include "llm_router/dist/tls.h"
+#include "llm_router/pg/connection.h"
 #include "llm_router/provider/provider.h"
 
 #include <stdio.h>
@@ -46,6 +47,25 @@ struct tls_context *settings_tls(const struct config *config, struct error *err)
     return tls_context_new(&files, err);
 }
 
+/* What is in the file is shown by --print-config. */
+static bool check_database(const struct config *config, struct error *err)
+{
+    bool has_password;
+
+    if (config->database_key.size > 0) {
+        if (!pg_conninfo_check(config->database_key.data, &has_password, err))
+            return error_in(err, "queue.database");
+        if (has_password)
+            return error_at(err, ERR_INVALID_REQUEST, "queue.database",
+                            "a password belongs in LLM_ROUTER_DATABASE_URL, "
+                            "or a file that PGPASSFILE names");
+    }
+    if (config->database.size > 0 &&
+        !pg_conninfo_check(config->database.data, &has_password, err))
+        return error_in(err, "LLM_ROUTER_DATABASE_URL");
+    return true;
+}
+
 static bool check(const struct config *config, struct error *err)
 {
     enum log_level level;
@@ -53,15 +73,23 @@ static bool check(const struct config *config, struct error *err)
     if (!log_level_parse(config->log_level, &level))
         return error_at(err, ERR_INVALID_REQUEST, "log.level",
                         "must be error, warn, info or debug");
-    return check_dialects(config, err) && check_tls(config, err);
+    return check_dialects(config, err) && check_tls(config, err) &&
+           check_database(config, err);
 }
 
 static void make_routing(struct settings *settings)
 {
     const struct config *config = &settings->config;
 
-    for (size_t i = 0; i < config->provider_count; i++)
-        settings->providers[i] = config->providers[i].name;
+    for (size_t i = 0; i < config->provider_count; i++) {
+        const struct config_provider *provider = &config->providers[i];
+
+        settings->providers[i] = (struct routed_provider){
+            .name = provider->name,
+            .apis = dialect_apis(dialect_find(provider->dialect),
+                                 provider->name, provider->base_url),
+        };
+    }
     settings->routing = (struct routing){
         .catalogue = &settings->assets.catalogue,
         .providers = settings->providers,

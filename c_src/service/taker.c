@@ -42,20 +42,35 @@ static struct slice watch(struct service *service, struct taker *taker,
     return make_key(key, KEY_MONITOR, taker->monitor, slice_of(NULL));
 }
 
+void taker_watch(struct service *service, struct taker *taker,
+                 struct arena *arena)
+{
+    struct waiting_key key;
+
+    taker->key = arena_copy(arena, watch(service, taker, &key));
+    map_put(&service->takers, taker->key, taker);
+}
+
 void taker_join(struct service *service, struct job *job,
                 const struct reply_address *reply, const struct origin *origin)
 {
     struct taker *taker = arena_alloc(&job->arena, sizeof(*taker));
-    struct waiting_key key;
 
-    *taker = (struct taker){.job = job, .reply = *reply, .origin = *origin};
+    *taker = (struct taker){
+        .job = job, .reply = *reply, .origin = *origin, .gone = taker_leave};
     list_append(&job->takers, &taker->link);
-    taker->key = arena_copy(&job->arena, watch(service, taker, &key));
-    map_put(&service->takers, taker->key, taker);
+    if (origin->queued)
+        queued_joined(origin->queued, taker);
+    else
+        taker_watch(service, taker, &job->arena);
 }
 
 void taker_unwatch(struct service *service, struct taker *taker)
 {
+    if (taker->origin.queued) {
+        queued_left(taker->origin.queued);
+        return;
+    }
     map_remove(&service->takers, taker->key);
     if (taker->monitor != 0)
         node_demonitor(service->node, taker->monitor);
@@ -79,7 +94,7 @@ static void gone(struct service *service, char kind, uint64_t id,
         map_find(&service->takers, make_key(&key, kind, id, reference));
 
     if (taker)
-        taker_leave(service, taker);
+        taker->gone(service, taker);
 }
 
 void taker_demonitored(struct service *service, uint64_t connection,
@@ -96,6 +111,18 @@ void taker_process_down(struct service *service, uint64_t monitor)
 void taker_rpc_abandoned(struct service *service, uint64_t call)
 {
     gone(service, KEY_RPC, call, slice_of(NULL));
+}
+
+struct reply_address reply_address_copy(struct arena *arena,
+                                        const struct reply_address *reply)
+{
+    return (struct reply_address){
+        .form = reply->form,
+        .pid = arena_copy(arena, reply->pid),
+        .tag = arena_copy(arena, reply->tag),
+        .alias = arena_copy(arena, reply->alias),
+        .reference = arena_copy(arena, reply->reference),
+    };
 }
 
 static bool send_answer(struct service *service,
@@ -135,4 +162,13 @@ void deliver(struct service *service, const struct reply_address *reply,
         !send_answer(service, reply, origin, operation, buf_slice(&refusal)))
         service->stats.undeliverable++;
     buf_release(&refusal);
+}
+
+void deliver_outcome(struct service *service, const struct reply_address *reply,
+                     const struct origin *origin, const struct outcome *outcome)
+{
+    if (origin->queued)
+        queued_answered(origin->queued, outcome);
+    else
+        deliver(service, reply, origin, outcome->request->operation);
 }

@@ -927,6 +927,119 @@ static void a_tool_call_and_its_answer_are_messages(void **state)
     assert_int_equal(call.request.messages[0].content.size, 0);
 }
 
+static void options_of_the_responses_api_are_read(void **state)
+{
+    static const char *const forms[] = {
+        "#{api_version => responses, store => true, previous_response_id =>"
+        " <<\"resp_1\">>, mcp_servers => [#{server_label => dice,"
+        " <<\"server_url\">> => <<\"https://d.example\">>, headers =>"
+        " #{<<\"X-Key\">> => <<\"k\">>}}]}",
+        "[{<<\"api_version\">>, <<\"responses\">>}, {store, true},"
+        " {previous_response_id, \"resp_1\"}, {mcp_servers,"
+        " [[{server_label, <<\"dice\">>}, {server_url,"
+        " <<\"https://d.example\">>}, {headers, [{'X-Key', k}]}]]}]",
+    };
+    const struct options *options = &call.request.options;
+    char op[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++) {
+        const struct jv *server;
+
+        snprintf(op, sizeof(op), "{call_with_prompt, simple, \"x\", %s}",
+                 forms[i]);
+        decode_op(op);
+        assert_request(OP_CALL_WITH_PROMPT);
+        assert_int_equal(options->api_version, API_VERSION_RESPONSES);
+        assert_int_equal(options->store, STORE_YES);
+        assert_slice(options->previous_response_id, "resp_1");
+        assert_int_equal(jv_count(options->mcp_servers), 1);
+        server = jv_at(options->mcp_servers, 0);
+        assert_slice(jv_string(jv_find(server, "server_label")), "dice");
+        assert_slice(jv_string(jv_find(server, "server_url")),
+                     "https://d.example");
+        assert_slice(jv_string(jv_find(jv_find(server, "headers"), "X-Key")),
+                     "k");
+    }
+}
+
+static void what_only_one_api_has_says_which_is_asked(void **state)
+{
+    const struct options *options = &call.request.options;
+
+    (void)state;
+    decode_op("{call_with_prompt, simple, \"x\", #{store => false,"
+              " mcp_servers => []}}");
+    assert_request(OP_CALL_WITH_PROMPT);
+    assert_int_equal(options->api_version, API_VERSION_ANY);
+    assert_int_equal(options->store, STORE_NO);
+    assert_null(options->mcp_servers);
+    decode_op("{call_with_prompt, simple, \"x\", #{previous_response_id =>"
+              " resp}}");
+    assert_rejected(ERR_INVALID_REQUEST, "opts.previous_response_id");
+    decode_op("{call_with_prompt, simple, \"x\", #{previous_response_id =>"
+              " <<\"r\">>}}");
+    assert_request(OP_CALL_WITH_PROMPT);
+    assert_int_equal(options->api_version, API_VERSION_RESPONSES);
+    decode_op("{call_with_prompt, simple, \"x\", #{tool_choice => required,"
+              " mcp_servers => [#{server_label => l, type => mcp,"
+              " connector_id => connector_gmail}]}}");
+    assert_request(OP_CALL_WITH_PROMPT);
+    assert_int_equal(options->api_version, API_VERSION_RESPONSES);
+    decode_op("{parse_prd, \"x\", 3, #{api_version => chat_completions,"
+              " store => true}}");
+    assert_request(OP_PARSE_PRD);
+    assert_int_equal(options->api_version, API_VERSION_CHAT);
+    decode_op("{select_model, simple, chat, #{api_version => responses}}");
+    assert_request(OP_SELECT_MODEL);
+}
+
+/* mcp_servers => [First, More, More, ... Last] */
+static void decode_servers(const char *first, const char *more, int count,
+                           const char *last)
+{
+    struct buf message;
+
+    buf_init(&message, 1 << 20);
+    buf_printf(&message,
+               "{'$gen_call', {PID, [alias | REF]}, {call_with_prompt, simple,"
+               " \"x\", #{mcp_servers => [%s",
+               first);
+    while (count-- > 0)
+        buf_printf(&message, ", %s", more);
+    buf_printf(&message, "%s]}}}", last);
+    buf_append_byte(&message, '\0');
+    decode(message.data);
+    buf_release(&message);
+}
+
+static void a_tools_answer_may_belong_to_an_answer_that_was_kept(void **state)
+{
+    (void)state;
+    decode_op("{call, simple, [#{role => tool, tool_call_id => c, content =>"
+              " \"x\"}], #{previous_response_id => <<\"resp_1\">>}}");
+    assert_request(OP_CALL);
+    assert_slice(call.request.messages[0].tool_call_id, "c");
+}
+
+static void mcp_servers_are_limited(void **state)
+{
+    const char *server = "#{server_label => l, tunnel_id => t}";
+    char text[1000];
+
+    (void)state;
+    decode_servers(server, server, 15, "");
+    assert_request(OP_CALL_WITH_PROMPT);
+    decode_servers(server, server, 16, "");
+    assert_rejected(ERR_TOO_LARGE, "opts.mcp_servers");
+    snprintf(text, sizeof(text), "<<\"%0900d\">>", 7);
+    server = "#{server_label => l, tunnel_id => t, allowed_tools => [x";
+    decode_servers(server, text, 70, "]}");
+    assert_request(OP_CALL_WITH_PROMPT);
+    decode_servers(server, text, 73, "]}");
+    assert_rejected(ERR_TOO_LARGE, "opts.mcp_servers");
+}
+
 static void a_schema_is_kept_as_json(void **state)
 {
     const struct jv *schema;
@@ -1126,6 +1239,10 @@ static const struct wrong_call {
     {"{call, simple, [{user, \"x\"}], #{to => PID}}", "opts.to"},
     {"{embed, \"x\", #{temperature => 1}}", "opts.temperature"},
     {"{embed, \"x\", #{language => de}}", "opts.language"},
+    {"{embed, \"x\", #{store => true}}", "opts.store"},
+    {"{generate_task, \"x\", #{mcp_servers => []}}", "opts.mcp_servers"},
+    {"{research, \"x\", \"\", #{previous_response_id => <<\"r\">>}}",
+     "opts.previous_response_id"},
     /* options of chats */
     {"{generate_task, \"x\", #{top_p => 1.1}}", "opts.top_p"},
     {"{generate_task, \"x\", #{top_p => <<\"1\">>}}", "opts.top_p"},
@@ -1244,6 +1361,45 @@ static const struct wrong_call wrong_tools[] = {
     {"tools => [#{name => f}], tool_choice => #{}", "opts.tool_choice"},
 };
 
+/* Each in {call_with_prompt, simple, "x", #{%s}}. */
+static const struct wrong_call wrong_responses[] = {
+    {"api_version => chat", "opts.api_version"},
+    {"api_version => 1", "opts.api_version"},
+    {"store => 1", "opts.store"},
+    {"previous_response_id => <<>>", "opts.previous_response_id"},
+    {"previous_response_id => <<\"resp 1\">>", "opts.previous_response_id"},
+    {"previous_response_id => [114, 10]", "opts.previous_response_id"},
+    {"previous_response_id => 1", "opts.previous_response_id"},
+    {"api_version => chat_completions, previous_response_id => <<\"r\">>",
+     "opts.api_version"},
+    {"api_version => chat_completions,"
+     " mcp_servers => [#{server_label => l, tunnel_id => t}]",
+     "opts.api_version"},
+    {"mcp_servers => #{server_label => l}", "opts.mcp_servers"},
+    {"mcp_servers => [{server_label, l}, {tunnel_id, t}]", "opts.mcp_servers"},
+    {"mcp_servers => \"abc\"", "opts.mcp_servers[0]"},
+    {"mcp_servers => [#{server_label => l, tunnel_id => t}, 17]",
+     "opts.mcp_servers[1]"},
+    {"mcp_servers => [#{tunnel_id => t}]", "opts.mcp_servers[0].server_label"},
+    {"mcp_servers => [#{server_label => nil, tunnel_id => t}]",
+     "opts.mcp_servers[0].server_label"},
+    {"mcp_servers => [#{server_label => \"l\", tunnel_id => t}]",
+     "opts.mcp_servers[0].server_label"},
+    {"mcp_servers => [#{server_label => l}]", "opts.mcp_servers[0].server_url"},
+    {"mcp_servers => [#{server_label => l, server_url => <<\"ftp://x\">>}]",
+     "opts.mcp_servers[0].server_url"},
+    {"mcp_servers => [#{server_label => l, server_url => <<\"https://\">>}]",
+     "opts.mcp_servers[0].server_url"},
+    {"mcp_servers => [#{server_label => l, server_url => 1}]",
+     "opts.mcp_servers[0].server_url"},
+    {"mcp_servers => [#{server_label => l, connector_id => <<>>}]",
+     "opts.mcp_servers[0].connector_id"},
+    {"mcp_servers => [#{server_label => l, tunnel_id => t, type => web}]",
+     "opts.mcp_servers[0].type"},
+    {"mcp_servers => [#{server_label => l, headers => #{a => PID}}]",
+     "opts.mcp_servers[0].headers.a"},
+};
+
 /* Each in {call, simple, [{user, "x"}, #{role => assistant, content => "a",
  * tool_calls => [#{id => i, name => f, arguments => #{}}]}, %s]}. */
 static const struct wrong_call wrong_turns[] = {
@@ -1319,6 +1475,19 @@ static void a_wrong_tool_is_an_error_with_its_path(void **state)
     }
 }
 
+static void a_wrong_option_of_the_responses_api_is_an_error(void **state)
+{
+    char op[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong_responses) / sizeof(*wrong_responses);
+         i++) {
+        snprintf(op, sizeof(op), "{call_with_prompt, simple, \"x\", #{%s}}",
+                 wrong_responses[i].op);
+        assert_wrong(op, &wrong_responses[i]);
+    }
+}
+
 static void a_wrong_turn_with_tools_is_an_error_with_its_path(void **state)
 {
     char op[1000];
@@ -1343,7 +1512,7 @@ static void an_unknown_option_is_answered_with_the_known_ones(void **state)
         "not known here; known: model, provider, complexity, task_type, "
         "timeout, max_tokens, temperature, top_p, seed, effort, "
         "capabilities, request_id, keys, return, language, cache, metadata, "
-        "num, context, count, next_id, existing");
+        "num, context, count, next_id, existing, ...");
     decode_op("{generate_task, \"x\", #{task_id => 5}}");
     assert_string_equal(call.error.message, "not supported by this version");
 }
@@ -1669,6 +1838,200 @@ static void packed_rpc_arguments_are_integers(void **state)
     assert_rejected(ERR_INVALID_REQUEST, "content");
 }
 
+/* --- the queue --- */
+
+#define QUEUE_ID "6f1c1f0e-6c0e-4b0e-9a0e-0f3a5c1d2b3a"
+
+static void assert_members(const char *members)
+{
+    assert_request(OP_ENQUEUE);
+    assert_non_null(call.request.enqueued);
+    assert_slice(call.request.enqueued->members, members);
+}
+
+static void an_enqueued_operation_is_kept_as_json(void **state)
+{
+    (void)state;
+    decode_op("{enqueue, {parse_prd, \"A \\\"shop\\\"\", 5}}");
+    assert_members("\"operation\":\"parse_prd\","
+                   "\"content\":\"A \\\"shop\\\"\",\"num_tasks\":5");
+    assert_int_equal(call.request.enqueued->request_id.size, 0);
+    assert_int_equal(call.request.enqueued->agent_id.size, 0);
+    assert_int_equal(call.request.enqueued->notify_name.size, 0);
+    assert_int_equal(call.request.enqueued->delay_s, 0);
+    decode_op("{enqueue, {call, simple, [{user, [<<\"H\">>, 105]}], "
+              "[{timeout, infinity}, {seed, nil}, {stop, <<\"x\">>}]}, []}");
+    assert_members("\"operation\":\"call\",\"complexity\":\"simple\","
+                   "\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],"
+                   "\"options\":{\"timeout\":\"infinity\",\"stop\":\"x\"}");
+    decode_op("{enqueue, {route, #{messages => [{user, <<\"Hi\">>}], "
+              "model => <<\"m\">>}}}");
+    assert_members("\"operation\":\"route\",\"request\":{\"messages\":"
+                   "[{\"role\":\"user\",\"content\":\"Hi\"}]},"
+                   "\"options\":{\"model\":\"m\"}");
+}
+
+static void an_enqueued_operation_may_be_called_in_every_way(void **state)
+{
+    (void)state;
+    decode("{llm_request, PID, REF, {enqueue, {embed, <<\"a\">>}}}");
+    assert_members("\"operation\":\"embed\",\"texts\":[\"a\"]");
+    assert_int_equal(call.reply.form, REPLY_RESPONSE);
+    assert_true(decode_rpc("llm_router", "enqueue", "[{embed, <<\"a\">>}]"));
+    assert_members("\"operation\":\"embed\",\"texts\":[\"a\"]");
+    assert_true(decode_rpc("llm_router", "enqueue",
+                           "[{embed, <<\"a\">>}, #{delay => 1}]"));
+    assert_int_equal(call.request.enqueued->delay_s, 1);
+    assert_false(decode_rpc("llm_router", "enqueue", "[]"));
+    assert_false(decode_rpc("llm_router", "enqueue", "[a, [], []]"));
+    assert_true(decode_rpc("llm_router", "await", "[\"" QUEUE_ID "\", 5]"));
+    assert_request(OP_AWAIT);
+    assert_false(decode_rpc("llm_router", "await", "[\"" QUEUE_ID "\"]"));
+    assert_true(decode_rpc("llm_router", "result", "[\"" QUEUE_ID "\"]"));
+    assert_request(OP_RESULT);
+}
+
+static void enqueue_says_when_under_which_id_and_who_is_told(void **state)
+{
+    static const char *const receivers[] = {
+        "{results, app@host}",
+        "[<<\"results\">>, <<\"app@host\">>]",
+        "#{<<\"name\">> => \"results\", <<\"node\">> => app@host}",
+        "[{name, results}, {node, app@host}]",
+    };
+    char op[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(receivers) / sizeof(*receivers); i++) {
+        snprintf(op, sizeof(op),
+                 "{enqueue, {generate_task, <<\"p\">>}, #{request_id => "
+                 "<<\"6F1C1F0E-6C0E-4B0E-9A0E-0F3A5C1D2B3A\">>, "
+                 "delay => 2592000, agent_id => <<\"planner\">>, "
+                 "notify => %s}}",
+                 receivers[i]);
+        decode_op(op);
+        assert_members("\"operation\":\"generate_task\",\"prompt\":\"p\"");
+        assert_slice(call.request.enqueued->request_id, QUEUE_ID);
+        assert_int_equal(call.request.enqueued->delay_s, 2592000);
+        assert_slice(call.request.enqueued->agent_id, "planner");
+        assert_slice(call.request.enqueued->notify_name, "results");
+        assert_slice(call.request.enqueued->notify_node, "app@host");
+    }
+}
+
+static void the_options_of_enqueue_are_checked(void **state)
+{
+    static const char *const cases[][2] = {
+        {"#{request_id => <<\"x\">>}", "opts.request_id"},
+        {"#{request_id => 5}", "opts.request_id"},
+        {"#{delay => -1}", "opts.delay"},
+        {"#{delay => 2592001}", "opts.delay"},
+        {"#{delay => 1.5}", "opts.delay"},
+        {"#{agent_id => PID}", "opts.agent_id"},
+        {"#{notify => PID}", "opts.notify"},
+        {"#{notify => {results, host}}", "opts.notify.node"},
+        {"#{notify => {<<>>, app@host}}", "opts.notify.name"},
+        {"#{notify => {PID, app@host}}", "opts.notify.name"},
+        {"#{notify => {LATIN1, app@host}}", "opts.notify.name"},
+        {"#{notify => [a, b, c]}", "opts.notify"},
+        {"#{notify => [a, app@host | c]}", "opts.notify"},
+        {"#{notify => \"ab\"}", "opts.notify"},
+        {"#{notify => #{name => results}}", "opts.notify.node"},
+        {"#{notify => #{pid => results}}", "opts.notify.pid"},
+        {"#{timeout => 5}", "opts.timeout"},
+        {"17", "opts"},
+    };
+    char op[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        snprintf(op, sizeof(op), "{enqueue, {generate_task, <<\"p\">>}, %s}",
+                 cases[i][0]);
+        decode_op(op);
+        assert_rejected(ERR_INVALID_REQUEST, cases[i][1]);
+    }
+}
+
+static void an_operation_is_checked_before_it_is_enqueued(void **state)
+{
+    static const char *const cases[][2] = {
+        {"ping", "operation"},
+        {"{cancel, <<\"x\">>}", "operation"},
+        {"{stream, medium, [{user, <<\"Hi\">>}]}", "operation"},
+        {"{enqueue, {generate_task, <<\"p\">>}}", "operation"},
+        {"{select_model, simple, qa}", "operation"},
+        {"{parse_prd, <<\"c\">>, 101}", "operation.num_tasks"},
+        {"{parse_prd, <<\"c\">>}", "operation.num_tasks"},
+        {"{parse_prd, <<0>>, 5}", "operation.content"},
+        {"{generate_task, <<\"p\">>, PID}", "operation.opts"},
+        {"{generate_task, <<\"p\">>, #{timeout => 0}}",
+         "operation.opts.timeout"},
+        {"{generate_task, <<\"p\">>, #{to => PID}}", "operation.opts.to"},
+        {"{generate_task, <<\"p\">>, #{request_id => <<\"x\">>}}",
+         "operation.opts.request_id"},
+        {"{generate_task, <<\"p\">>, #{metadata => #{a => PID}}}",
+         "operation.opts.metadata.a"},
+        {"{generate_task, <<\"p\">>, #{metadata => {a, b}}}",
+         "operation.opts.metadata"},
+        {"{call, medium, [{user, <<\"\">>}]}", "operation.messages[0].content"},
+        {"{call, medium, [{user, <<0>>}]}", "operation.messages[0].content"},
+        {"{route, #{messages => [{user, <<\"Hi\">>}], seed => x}}",
+         "operation.request.seed"},
+        {"{route, #{messages => [{user, <<\"Hi\">>}], metadata => PID}}",
+         "operation.request.metadata"},
+        {"{route, #{messages => [{user, <<\"Hi\">>}], request_id => x}}",
+         "operation.request.request_id"},
+        {"{expand_task, #{name => <<\"T\">>}}", "operation.task.title"},
+    };
+    char op[512];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        snprintf(op, sizeof(op), "{enqueue, %s}", cases[i][0]);
+        decode_op(op);
+        assert_rejected(ERR_INVALID_REQUEST, cases[i][1]);
+    }
+    decode_op("{enqueue, {no_such_operation, 1}}");
+    assert_rejected(ERR_UNKNOWN_REQUEST, "operation");
+    decode_op("{enqueue, 17}");
+    assert_rejected(ERR_UNKNOWN_REQUEST, "operation");
+}
+
+static void await_takes_an_id_and_a_time(void **state)
+{
+    (void)state;
+    decode_op("{await, <<\"6F1C1F0E-6C0E-4B0E-9A0E-0F3A5C1D2B3A\">>, 0}");
+    assert_request(OP_AWAIT);
+    assert_slice(call.request.text, QUEUE_ID);
+    assert_int_equal(call.request.wait_ms, 0);
+    decode_op("{await, \"" QUEUE_ID "\", 3600000}");
+    assert_request(OP_AWAIT);
+    assert_int_equal(call.request.wait_ms, 3600000);
+    decode_op("{await, \"" QUEUE_ID "\", infinity}");
+    assert_request(OP_AWAIT);
+    assert_int_equal(call.request.wait_ms, REQUEST_TIMEOUT_MAX_MS);
+    decode_op("{await, \"" QUEUE_ID "\", 3600001}");
+    assert_rejected(ERR_INVALID_REQUEST, "timeout");
+    decode_op("{await, \"" QUEUE_ID "\", -1}");
+    assert_rejected(ERR_INVALID_REQUEST, "timeout");
+    decode_op("{await, \"" QUEUE_ID "\"}");
+    assert_rejected(ERR_INVALID_REQUEST, "timeout");
+    decode_op("{await, <<\"x\">>, 5}");
+    assert_rejected(ERR_INVALID_REQUEST, "request_id");
+}
+
+static void result_takes_an_id(void **state)
+{
+    (void)state;
+    decode_op("{result, <<\"" QUEUE_ID "\">>}");
+    assert_request(OP_RESULT);
+    assert_slice(call.request.text, QUEUE_ID);
+    decode_op("{result, REF}");
+    assert_rejected(ERR_INVALID_REQUEST, "request_id");
+    decode_op("{result, <<\"" QUEUE_ID "\">>, []}");
+    assert_rejected(ERR_INVALID_REQUEST, "");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1710,12 +2073,17 @@ int main(void)
         TEST(a_tool_is_strict_only_if_it_can_be_and_may_be),
         TEST(a_tool_is_chosen_by_word_or_name),
         TEST(a_tool_call_and_its_answer_are_messages),
+        TEST(options_of_the_responses_api_are_read),
+        TEST(what_only_one_api_has_says_which_is_asked),
+        TEST(a_tools_answer_may_belong_to_an_answer_that_was_kept),
+        TEST(mcp_servers_are_limited),
         TEST(a_schema_is_kept_as_json),
         TEST(nil_is_an_option_that_is_not_given),
         TEST(the_first_of_two_keywords_counts),
         TEST(an_infinite_timeout_is_the_longest_there_is),
         TEST(a_wrong_argument_is_an_error_with_its_path),
         TEST(a_wrong_tool_is_an_error_with_its_path),
+        TEST(a_wrong_option_of_the_responses_api_is_an_error),
         TEST(a_wrong_turn_with_tools_is_an_error_with_its_path),
         TEST(an_unknown_option_is_answered_with_the_known_ones),
         TEST(an_unknown_request_is_named),
@@ -1728,6 +2096,13 @@ int main(void)
         TEST(an_rpc_call_of_another_function_is_undefined),
         TEST(older_modules_have_the_functions_of_their_callers),
         TEST(packed_rpc_arguments_are_integers),
+        TEST(an_enqueued_operation_is_kept_as_json),
+        TEST(an_enqueued_operation_may_be_called_in_every_way),
+        TEST(enqueue_says_when_under_which_id_and_who_is_told),
+        TEST(the_options_of_enqueue_are_checked),
+        TEST(an_operation_is_checked_before_it_is_enqueued),
+        TEST(await_takes_an_id_and_a_time),
+        TEST(result_takes_an_id),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

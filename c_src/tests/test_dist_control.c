@@ -380,7 +380,7 @@ static void what_is_written_can_be_read(void **state)
     assert_true(decode());
     assert_int_equal(control.kind, CONTROL_SEND);
     buf_clear(&out);
-    control_put_send_name(&out, a, "rex");
+    control_put_send_name(&out, a, slice_of("rex"));
     put_payload("x");
     assert_true(decode());
     assert_true(term_is_atom(control.to, "rex"));

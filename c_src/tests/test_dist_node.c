@@ -274,7 +274,7 @@ static size_t begin_gen_call(struct test_peer *peer, const char *name,
     size_t begin = frame_begin(&peer->out, FRAME_HEADED);
     struct slice pid = own_pid(peer);
 
-    control_put_send_name(&peer->out, pid, name);
+    control_put_send_name(&peer->out, pid, slice_of(name));
     term_put_tuple(&peer->out, 3);
     term_put_atom(&peer->out, "$gen_call");
     term_put_tuple(&peer->out, 2);

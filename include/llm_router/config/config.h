@@ -66,6 +66,7 @@ struct config {
     size_t peer_count;
     const char *file;        /* --config, or NULL */
     const char *cookie_file; /* --cookie-file, or NULL */
+    bool no_providers;       /* there need be none: --migrate */
     bool tls_dist;           /* --tls-dist: then all three files are given */
     const char *tls_cert, *tls_key, *tls_ca;
     const char *priv_dir; /* prompts, schemas, models.json */
@@ -109,6 +110,22 @@ struct config {
     int64_t max_retry_after_ms;
     int64_t max_connections_per_host; /* 0: no limit */
 
+    /* The PostgreSQL queue. NUL-terminated, as the names below. */
+    struct slice database;     /* how to connect; empty: no queue */
+    struct slice database_key; /* the same from the file, without a secret */
+    struct slice requests_queue, results_queue;
+    struct slice dead_letter_queue; /* empty in the file: REQUESTS_dlq */
+    struct slice notify_channel;    /* empty: nobody is notified */
+    int64_t queue_in_flight;        /* messages at once; 0: none are taken */
+    int64_t queue_batch;            /* messages of one read */
+    int64_t max_message_bytes;
+    int64_t visibility_timeout_s;
+    int64_t max_reads;
+    int64_t backoff_s, max_backoff_s; /* after a failure that may pass */
+    int64_t poll_ms, max_poll_ms;
+    int64_t query_timeout_ms;
+    bool store_answers, store_jobs, store_metrics;
+
     struct slice ca_file; /* NUL-terminated; empty: the system's */
     struct slice log_level;
     bool core_dump; /* may the system write one? */
@@ -122,6 +139,7 @@ enum command {
     COMMAND_RUN,
     COMMAND_CHECK,
     COMMAND_PRINT,
+    COMMAND_MIGRATE,
     COMMAND_VERSION,
     COMMAND_HELP
 };

@@ -62,7 +62,7 @@ void control_put_payload(struct buf *out, uint64_t flags);
  * and the message. */
 void control_put_send(struct buf *out, struct slice to);
 void control_put_send_name(struct buf *out, struct slice from,
-                           const char *name);
+                           struct slice name);
 void control_put_send_alias(struct buf *out, uint64_t flags, struct slice from,
                             struct slice alias);
 

@@ -129,6 +129,12 @@ bool node_send(struct node *node, struct slice pid, struct slice head,
 bool node_send_alias(struct node *node, struct slice reference,
                      struct slice head, struct slice rest);
 
+/* The same for the process of a registered name, at a node that is dialled if
+ * it is not connected; `message` is all of the term. `name`: 1..255 bytes of
+ * UTF-8. Nobody learns whether there is such a process. */
+bool node_send_name(struct node *node, struct slice peer, struct slice name,
+                    struct slice message);
+
 /* The connection to the node of a pid or reference (raw); 0: there is none. */
 uint64_t node_connection_of(const struct node *node, struct slice pid);
 

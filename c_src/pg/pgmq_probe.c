@@ -1,0 +1,125 @@
+#include "llm_router/pg/pgmq.h"
+#include "pg/pgmq_internal.h"
+
+/* Only catalogues are read, and by their columns: a SELECT from a table that
+ * is missing is an error, and so is to_regclass in a schema one may not use.
+ *
+ * used     what the other statements need: the type of a column is a name or,
+ *          in capitals, a category (S: text without a limit, N: a number,
+ *          D: a time); `filled` columns are never null
+ * called   the functions, with the arguments they are called with; pgmq has
+ *          more with defaults behind them since 1.5 */
+const char PGMQ_PROBE[] =
+    "WITH used(relation, attribute, type, filled) AS (VALUES"
+    " ('ai_results', 'request_id', 'uuid', true),"
+    " ('ai_results', 'agent_id', 'S', false),"
+    " ('ai_results', 'status', 'S', true),"
+    " ('ai_results', 'response', 'S', false),"
+    " ('ai_results', 'result', 'jsonb', true),"
+    " ('ai_results', 'answer', 'bytea', false),"
+    " ('ai_results', 'model', 'S', false),"
+    " ('ai_results', 'provider', 'S', false),"
+    " ('ai_results', 'tokens_used', 'N', false),"
+    " ('ai_results', 'cost_cents', 'N', false),"
+    " ('ai_results', 'error', 'S', false),"
+    " ('ai_results', 'processed_at', 'D', true),"
+    " ('job_results', 'id', 'uuid', true),"
+    " ('job_results', 'workflow', 'S', false),"
+    " ('job_results', 'instance_id', 'S', false),"
+    " ('job_results', 'job_id', 'S', true),"
+    " ('job_results', 'status', 'S', true),"
+    " ('job_results', 'input', 'jsonb', false),"
+    " ('job_results', 'output', 'jsonb', true),"
+    " ('job_results', 'error', 'S', false),"
+    " ('job_results', 'tokens_used', 'N', false),"
+    " ('job_results', 'cost_cents', 'N', false),"
+    " ('job_results', 'duration_ms', 'N', false),"
+    " ('job_results', 'inserted_at', 'D', true),"
+    " ('job_results', 'updated_at', 'D', true),"
+    " ('job_results', 'completed_at', 'D', true),"
+    " ('llm_metrics', 'request_id', 'uuid', true),"
+    " ('llm_metrics', 'agent_id', 'S', false),"
+    " ('llm_metrics', 'complexity', 'S', false),"
+    " ('llm_metrics', 'task_type', 'S', false),"
+    " ('llm_metrics', 'model', 'S', false),"
+    " ('llm_metrics', 'prompt_tokens', 'N', false),"
+    " ('llm_metrics', 'completion_tokens', 'N', false),"
+    " ('llm_metrics', 'tokens', 'N', false),"
+    " ('llm_metrics', 'cost', 'N', false),"
+    " ('llm_metrics', 'latency_ms', 'N', false),"
+    " ('llm_metrics', 'timestamp', 'D', true)"
+    "), keyed(relation, attribute) AS (VALUES"
+    " ('ai_results', 'request_id'), ('job_results', 'id')"
+    "), called(name, arguments) AS (VALUES"
+    " ('read', '{text,integer,integer}'::regtype[]),"
+    " ('archive', '{text,bigint[]}'),"
+    " ('send', '{text,jsonb,integer}'),"
+    " ('send_batch', '{text,jsonb[]}'),"
+    " ('set_vt', '{text,bigint,integer}'),"
+    " ('metrics', '{text}')"
+    "), tables AS MATERIALIZED ("
+    "SELECT c.oid, c.relname::text AS relation FROM pg_class c"
+    " WHERE c.relname IN ('ai_results', 'job_results', 'llm_metrics')"
+    " AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)"
+    "), columns AS MATERIALIZED ("
+    "SELECT t.relation, a.attname::text AS attribute, y.typname AS type,"
+    " CASE WHEN y.typcategory <> 'S' OR a.atttypmod = -1"
+    " THEN y.typcategory::text END AS category, a.attnotnull AS obliged,"
+    " a.atthasdef OR a.attidentity <> '' AS automatic,"
+    " EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.oid"
+    " AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1"
+    " AND i.indkey[0] = a.attnum AND i.indpred IS NULL) AS unique"
+    " FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid"
+    " JOIN pg_type y ON y.oid = a.atttypid"
+    " WHERE a.attnum > 0 AND NOT a.attisdropped"
+    "), faults(relation, fault) AS MATERIALIZED ("
+    "SELECT DISTINCT relation, 'is missing' FROM used"
+    " WHERE relation NOT IN (SELECT relation FROM tables)"
+    " UNION ALL SELECT t.relation, p.privilege || ' is not granted'"
+    " FROM tables t, (VALUES ('SELECT'), ('INSERT'), ('UPDATE'))"
+    " AS p(privilege) WHERE NOT has_table_privilege(t.oid, p.privilege)"
+    " UNION ALL SELECT u.relation, 'has no ' || u.attribute"
+    " FROM used u JOIN tables t USING (relation)"
+    " LEFT JOIN columns c USING (relation, attribute) WHERE c.type IS NULL"
+    " UNION ALL SELECT c.relation, c.attribute || ' has another type'"
+    " FROM used u JOIN columns c USING (relation, attribute)"
+    " WHERE (u.type IN (c.type, c.category)) IS NOT TRUE"
+    " UNION ALL SELECT c.relation, c.attribute || ' may not be null'"
+    " FROM columns c LEFT JOIN used u USING (relation, attribute)"
+    " WHERE c.obliged AND CASE WHEN u.filled IS NULL"
+    " THEN NOT c.automatic ELSE NOT u.filled END"
+    " UNION ALL SELECT c.relation, c.attribute || ' is not unique'"
+    " FROM keyed k JOIN columns c USING (relation, attribute)"
+    " WHERE NOT c.unique"
+    "), queues AS MATERIALIZED ("
+    "SELECT c.relname::text AS relation FROM pg_class c"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = 'pgmq' AND c.relname IN"
+    " ('q_' || $1::text, 'q_' || $2::text, 'q_' || $3::text)"
+    ") SELECT NOT EXISTS (SELECT FROM called WHERE NOT EXISTS ("
+    "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+    " WHERE n.nspname = 'pgmq' AND p.proname = called.name"
+    " AND p.pronargs - p.pronargdefaults <= cardinality(called.arguments)"
+    " AND (p.proargtypes::regtype[])[0:cardinality(called.arguments) - 1]"
+    " = called.arguments)) AS pgmq,"
+    " 'q_' || $1 IN (SELECT relation FROM queues) AS requests,"
+    " 'q_' || $2 IN (SELECT relation FROM queues) AS results,"
+    " 'q_' || $3 IN (SELECT relation FROM queues) AS dead_letters,"
+    " 'ai_results' NOT IN (SELECT relation FROM faults) AS answers,"
+    " 'job_results' NOT IN (SELECT relation FROM faults) AS jobs,"
+    " 'llm_metrics' NOT IN (SELECT relation FROM faults) AS metrics,"
+    " (SELECT string_agg(relation || ' ' || fault, ', '"
+    " ORDER BY relation, fault) FROM faults) AS faults";
+
+void pgmq_probe(struct pg *pg, const struct pgmq_names *names, pg_done *done,
+                void *context)
+{
+    const struct pg_query query = {
+        .sql = PGMQ_PROBE,
+        .parameters = {slice_of(names->requests), slice_of(names->results),
+                       slice_of(names->dead_letters)},
+        .count = 3,
+    };
+
+    pg_query(pg, &query, done, context);
+}

@@ -1,0 +1,975 @@
+%% The queue as producers see it: requests put on it with SQL, results read from
+%% it and from the tables. The BEAM's side is in queue_beam_SUITE, faults are in
+%% queue_faults_SUITE.
+-module(queue_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-compile([export_all, nowarn_export_all]).
+
+-define(POLL_NEVER, #{"queue.poll_ms" => 3600000,
+                      "queue.max_poll_ms" => 3600000}).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+all() ->
+    [%% requests and results
+     a_chat_is_answered,
+     every_operation_gives_what_a_synchronous_call_gives,
+     a_chat_has_its_text_as_response,
+     a_cost_always_has_a_decimal_point,
+     a_schema_or_tools_give_the_whole_response,
+     options_go_before_the_keys_beside_them,
+     auto_is_as_if_it_were_not_there,
+     unknown_keys_and_nulls_are_ignored,
+     the_api_can_be_chosen,
+     %% tables
+     the_tables_tell_what_became_of_it,
+     the_stored_answer_is_the_term_of_a_synchronous_call,
+     tables_can_be_left_out,
+     without_tables_requests_are_answered_all_the_same,
+     %% what fails
+     what_can_never_work_fails_at_once_and_blocks_nothing,
+     a_dead_letter_holds_the_message,
+     too_much_is_a_dead_letter,
+     what_the_provider_refuses_is_asked_once,
+     what_may_work_later_is_asked_later,
+     the_provider_may_name_the_time,
+     the_slot_is_free_until_then,
+     after_so_many_readings_it_is_a_dead_letter,
+     time_that_is_over_is_not_tried_again,
+     %% ids
+     an_id_that_was_answered_is_answered_again,
+     an_id_under_way_is_one_provider_call,
+     another_question_under_an_id_under_way_is_refused,
+     a_failed_id_is_tried_again,
+     a_success_is_never_replaced,
+     %% waking up
+     a_message_is_seen_at_once,
+     a_notification_is_enough,
+     a_poll_is_enough,
+     who_waits_is_notified,
+     %% limits
+     no_more_is_taken_than_in_flight,
+     zero_in_flight_takes_none,
+     a_reload_changes_what_is_taken,
+     queues_can_have_other_names,
+     several_routers_share_a_queue,
+     %% the end and the beginning
+     draining_gives_back_what_is_not_begun,
+     draining_gives_back_what_is_being_read,
+     it_starts_without_a_database,
+     a_wrong_database_is_said,
+     a_password_is_told_to_nobody,
+     migrating_again_changes_nothing,
+     migrating_says_what_is_missing].
+
+init_per_suite(Config) ->
+    queue_bed:up(Config, #{callers => 1}).
+
+end_per_suite(Config) ->
+    queue_bed:down(Config).
+
+with(Config, Test) ->
+    with(Config, #{}, Test).
+
+with(Config, Keys, Test) ->
+    queue_bed:with(Config, Keys, Test).
+
+pg(Config) ->
+    queue_bed:pg(Config).
+
+chat(Text) ->
+    queue_bed:chat(Text).
+
+chat(Text, More) ->
+    queue_bed:chat(Text, More).
+
+%% Asks, and gives the result.
+answer(Up, Message) ->
+    queue_bed:await(Up, queue_bed:ask(Up, Message)).
+
+%% A message of an operation.
+op(Operation, Arguments) ->
+    Arguments#{request_id => postgres:uuid(), operation => Operation}.
+
+query(Up, Sql) ->
+    postgres:query(pg(Up), Sql).
+
+%% What the provider was asked, the first question first.
+asked(Up) ->
+    [Json || #{json := Json}
+                 <- scripted_provider:requests(bed:provider(Up))].
+
+log_has(Up, Text) ->
+    string:find(router:stderr(bed:router(Up)), Text) =/= nomatch.
+
+%% --------------------------------------------------- requests and results
+
+a_chat_is_answered(Config) ->
+    with(Config, fun(Up) ->
+        Id = queue_bed:ask(Up, chat(<<"Name a prime">>,
+                                    #{agent_id => <<"a-7">>,
+                                      task_type => <<"qa">>,
+                                      timestamp => <<"yesterday">>})),
+        #{<<"usage">> := Usage, <<"cost">> := Cost, <<"cost_cents">> := Cents,
+          <<"latency_ms">> := Latency, <<"timestamp">> := Time} = Result
+            = queue_bed:await(Up, Id),
+        ?assertMatch(#{<<"request_id">> := Id, <<"agent_id">> := <<"a-7">>,
+                       <<"operation">> := <<"call">>,
+                       <<"status">> := <<"success">>,
+                       <<"response">> := <<"You wrote: Name a prime">>,
+                       <<"result">> := null, <<"error">> := null,
+                       <<"provider">> := <<"openai">>,
+                       <<"model">> := <<"gpt-", _/binary>>,
+                       <<"attempts">> := 1, <<"complexity">> := <<"simple">>,
+                       <<"task_type">> := <<"qa">>}, Result),
+        ?assertEqual(18, map_size(Result)),
+        #{<<"prompt_tokens">> := In, <<"completion_tokens">> := Out,
+          <<"total_tokens">> := Total} = Usage,
+        ?assertEqual({Total, Total}, {In + Out, maps:get(<<"tokens_used">>,
+                                                         Result)}),
+        ?assert(Cost > 0),
+        ?assert(abs(Cents - 100 * Cost) < 1.0e-9),
+        ?assert(is_integer(Latency) andalso Latency >= 0),
+        ?assertMatch({match, _},
+                     re:run(Time, "^20..-..-..T..:..:..\\....Z$")),
+        bed:eventually(fun() -> postgres:depth(pg(Up)) =:= 0 end),
+        ?assertEqual({1, []}, {postgres:archived(pg(Up)),
+                               postgres:dead(pg(Up))})
+    end).
+
+every_operation_gives_what_a_synchronous_call_gives(Config) ->
+    Prd = <<"# Login\nUsers must sign in.\n# Posts\nUsers may write.\n">>,
+    Task = #{<<"id">> => 7, <<"title">> => <<"Sign in">>, <<"mine">> => [1.5]},
+    Asked = [{op(generate_task, #{prompt => <<"A login">>}),
+              {generate_task, <<"A login">>}},
+             {op(parse_prd, #{content => Prd, num_tasks => 3}),
+              {parse_prd, Prd, 3}},
+             {op(parse_prd, #{content => Prd}), {parse_prd, Prd, 0}},
+             {op(expand_task, #{task => Task, num => 3}),
+              {expand_task, Task, #{num => 3}}},
+             {op(expand_task, #{task => <<"Sign in">>}),
+              {expand_task, <<"Sign in">>}},
+             {op(analyze_complexity, #{tasks => [Task, <<"Posts">>]}),
+              {analyze_complexity, [Task, <<"Posts">>]}},
+             {op(research, #{topic => <<"Bees">>, context => <<"Honey">>}),
+              {research, <<"Bees">>, <<"Honey">>}},
+             {op(embed, #{texts => [<<"one">>, <<"two">>]}),
+              {embed, [<<"one">>, <<"two">>]}}],
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, fun task_model:answer/1),
+        [begin
+             {ok, Value} = bed:call(Up, with_string_keys(Op)),
+             Name = atom_to_binary(element(1, Op)),
+             Result = answer(Up, Message),
+             ?assertMatch(#{<<"status">> := <<"success">>,
+                            <<"operation">> := Name}, Result),
+             ?assertEqual(as_json(Value), maps:get(<<"result">>, Result))
+         end || {Message, Op} <- Asked]
+    end).
+
+with_string_keys(Op) ->
+    case lists:reverse(tuple_to_list(Op)) of
+        [#{} = Opts | Rest] when map_size(Opts) =:= 1 ->
+            list_to_tuple(lists:reverse(Rest, [Opts#{keys => strings}]));
+        Arguments ->
+            list_to_tuple(lists:reverse([#{keys => strings} | Arguments]))
+    end.
+
+as_json(Term) ->
+    test_json:decode(test_json:encode(without_nil(Term))).
+
+without_nil(nil) -> null;
+without_nil(Map) when is_map(Map) -> maps:map(fun(_, V) -> without_nil(V) end,
+                                              Map);
+without_nil(List) when is_list(List) -> [without_nil(V) || V <- List];
+without_nil(Term) -> Term.
+
+a_chat_has_its_text_as_response(Config) ->
+    with(Config, fun(Up) ->
+        [?assertMatch(#{<<"status">> := <<"success">>, <<"result">> := null,
+                        <<"response">> := <<"You wrote: Hello">>,
+                        <<"complexity">> := <<"medium">>},
+                      answer(Up, Message))
+         || Message <- [maps:remove(complexity, chat(<<"Hello">>)),
+                        op(call, #{messages => [#{role => system,
+                                                  content => <<"Be brief">>},
+                                                #{role => user,
+                                                  content => <<"Hello">>}]}),
+                        op(call_with_prompt, #{prompt => <<"Hello">>}),
+                        op(call_with_system, #{system => <<"Be brief">>,
+                                               user => <<"Hello">>})]],
+        queue_bed:handle(Up, fun task_model:answer/1),
+        ?assertMatch(#{<<"response">> := <<"What is known of Bees">>,
+                       <<"result">> :=
+                           #{<<"findings">> := <<"What is known of Bees">>,
+                             <<"sources">> := [_, _]}},
+                     answer(Up, op(research, #{topic => <<"Bees">>})))
+    end).
+
+%% As it is written, for readers who tell 0 from 0.0.
+a_cost_always_has_a_decimal_point(Config) ->
+    with(Config, fun(Up) ->
+        Free = queue_bed:ask(Up, chat(<<"Hi">>, #{model =>
+                                                      <<"openai/unpriced">>})),
+        Priced = queue_bed:ask(Up, chat(<<"Hi">>)),
+        Failed = queue_bed:ask(Up, chat(<<"Hi">>, #{timeout => <<"x">>})),
+        Costs = fun(Id) ->
+                        _ = queue_bed:await(Up, Id),
+                        hd(query(Up, ["SELECT message->'cost', "
+                                      "message->'cost_cents' "
+                                      "FROM pgmq.q_ai_results WHERE "
+                                      "message->>'request_id' = '", Id, "'"]))
+                end,
+        ?assertEqual([<<"0.0">>, <<"0.0">>], Costs(Free)),
+        ?assertEqual([<<"0.0">>, <<"0.0">>], Costs(Failed)),
+        [?assertMatch({match, _}, re:run(Cost, "^[0-9]+\\.[0-9]*[1-9]$"))
+         || Cost <- Costs(Priced)]
+    end).
+
+a_schema_or_tools_give_the_whole_response(Config) ->
+    Schema = #{type => object, required => [city],
+               properties => #{city => #{type => string}}},
+    Tool = #{name => get_weather, description => <<"Of a city">>,
+             parameters => Schema},
+    Call = #{id => <<"c1">>, name => <<"get_weather">>,
+             arguments => #{city => <<"Oslo">>}},
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:says(<<"{\"city\": \"Oslo\"}">>)),
+        ?assertMatch(#{<<"status">> := <<"success">>,
+                       <<"response">> := <<"{\"city\": \"Oslo\"}">>,
+                       <<"result">> := #{<<"object">> :=
+                                             #{<<"city">> := <<"Oslo">>},
+                                         <<"finish_reason">> := <<"stop">>}},
+                     answer(Up, chat(<<"Where?">>, #{schema => Schema}))),
+        queue_bed:handle(Up, fun(_) ->
+            scripted_provider:answer(<<>>, #{tool_calls => [Call]})
+        end),
+        ?assertMatch(#{<<"status">> := <<"success">>,
+                       <<"result">> :=
+                           #{<<"finish_reason">> := <<"tool_calls">>,
+                             <<"tool_calls">> :=
+                                 [#{<<"id">> := <<"c1">>,
+                                    <<"name">> := <<"get_weather">>,
+                                    <<"arguments">> :=
+                                        #{<<"city">> := <<"Oslo">>}}]}},
+                     answer(Up, chat(<<"Weather?">>, #{tools => [Tool]})))
+    end).
+
+options_go_before_the_keys_beside_them(Config) ->
+    with(Config, fun(Up) ->
+        Mine = #{model => <<"openai/mine">>, max_tokens => 5,
+                 temperature => 0.25},
+        _ = answer(Up, chat(<<"Hi">>, Mine)),
+        _ = answer(Up, chat(<<"Hi">>, Mine#{options =>
+                                                #{model => <<"openai/other">>,
+                                                  top_p => 0.5}})),
+        ?assertMatch([#{<<"model">> := <<"mine">>, <<"temperature">> := 0.25},
+                      #{<<"model">> := <<"other">>, <<"temperature">> := 0.25,
+                        <<"top_p">> := 0.5}], asked(Up))
+    end).
+
+auto_is_as_if_it_were_not_there(Config) ->
+    with(Config, fun(Up) ->
+        Auto = #{model => <<"auto">>, provider => <<"auto">>},
+        #{<<"model">> := Model} = answer(Up, chat(<<"Hi">>)),
+        ?assertMatch(#{<<"model">> := Model, <<"status">> := <<"success">>},
+                     answer(Up, chat(<<"Hi">>, Auto)))
+    end).
+
+unknown_keys_and_nulls_are_ignored(Config) ->
+    with(Config, fun(Up) ->
+        Nothing = #{agent_id => null, model => null, options => null,
+                    tools => null, reply_to => null, operation => null,
+                    max_tokens => null, priority => <<"high">>, x => #{}},
+        ?assertMatch(#{<<"status">> := <<"success">>, <<"agent_id">> := null},
+                     answer(Up, chat(<<"Hi">>, Nothing)))
+    end).
+
+the_api_can_be_chosen(Config) ->
+    with(Config, fun(Up) ->
+        Model = #{model => <<"openai/some-model">>},
+        [?assertMatch(#{<<"status">> := <<"success">>},
+                      answer(Up, chat(<<"Hi">>, Model#{api_version => Api})))
+         || Api <- [<<"responses">>, <<"chat_completions">>]],
+        ?assertEqual([<<"/v1/responses">>, <<"/v1/chat/completions">>],
+                     [Path || #{path := Path} <- scripted_provider:requests(
+                                                   bed:provider(Up))]),
+        Server = #{server_label => <<"docs">>, require_approval => <<"never">>,
+                   server_url => <<"https://example.com/mcp">>},
+        _ = answer(Up, chat(<<"And?">>,
+                            Model#{previous_response_id => <<"resp_1">>,
+                                   store => true, mcp_servers => [Server]})),
+        ?assertMatch(#{<<"previous_response_id">> := <<"resp_1">>,
+                       <<"store">> := true,
+                       <<"tools">> := [#{<<"type">> := <<"mcp">>,
+                                         <<"server_label">> := <<"docs">>}]},
+                     lists:last(asked(Up)))
+    end).
+
+%% ----------------------------------------------------------------- tables
+
+the_tables_tell_what_became_of_it(Config) ->
+    with(Config, fun(Up) ->
+        Job = #{agent_id => <<"a-7">>, workflow => <<"import">>,
+                instance_id => <<"i-1">>, job_id => <<"j-1">>,
+                task_type => <<"qa">>},
+        #{request_id := Id} = Message = chat(<<"Hi">>, Job),
+        #{<<"tokens_used">> := Tokens, <<"model">> := Model,
+          <<"cost_cents">> := Cents, <<"latency_ms">> := Latency} = Result
+            = answer(Up, Message),
+        ?assertMatch(#{<<"status">> := <<"success">>, <<"result">> := Result,
+                       <<"response">> := <<"You wrote: Hi">>,
+                       <<"agent_id">> := <<"a-7">>, <<"model">> := Model,
+                       <<"provider">> := <<"openai">>, <<"error">> := null,
+                       <<"tokens_used">> := Tokens, <<"cost_cents">> := Cents,
+                       <<"processed_at">> := <<"20", _/binary>>},
+                     queue_bed:row(Up, ai_results, Id)),
+        Input = as_json(Message),
+        ?assertMatch(#{<<"status">> := <<"success">>, <<"output">> := Result,
+                       <<"workflow">> := <<"import">>, <<"input">> := Input,
+                       <<"instance_id">> := <<"i-1">>, <<"error">> := null,
+                       <<"job_id">> := <<"j-1">>, <<"tokens_used">> := Tokens,
+                       <<"duration_ms">> := Latency,
+                       <<"completed_at">> := <<"20", _/binary>>},
+                     queue_bed:row(Up, job_results, Id)),
+        ?assertMatch(#{<<"agent_id">> := <<"a-7">>, <<"model">> := Model,
+                       <<"complexity">> := <<"simple">>,
+                       <<"task_type">> := <<"qa">>, <<"tokens">> := Tokens,
+                       <<"latency_ms">> := Latency},
+                     queue_bed:row(Up, llm_metrics, Id))
+    end),
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, [queue_bed:fails(400), [hang]]),
+        Failed = queue_bed:ask(Up, chat(<<"Hi">>)),
+        ?assertMatch(#{<<"status">> := <<"failed">>},
+                     queue_bed:await(Up, Failed)),
+        Late = queue_bed:ask(Up, chat(<<"Hi">>, #{timeout => 300})),
+        ?assertMatch(#{<<"status">> := <<"timeout">>},
+                     queue_bed:await(Up, Late)),
+        [?assertMatch(#{<<"status">> := Status, <<"error">> := <<_, _/binary>>},
+                      queue_bed:row(Up, Table, Id))
+         || {Id, Status} <- [{Failed, <<"failed">>}, {Late, <<"timeout">>}],
+            Table <- [ai_results, job_results]]
+    end).
+
+the_stored_answer_is_the_term_of_a_synchronous_call(Config) ->
+    with(Config, fun(Up) ->
+        Prompt = <<"A login">>,
+        {ok, Task} = bed:call(Up, {generate_task, Prompt}),
+        #{request_id := Id} = Message = op(generate_task, #{prompt => Prompt}),
+        _ = answer(Up, Message),
+        ?assertEqual({ok, Task}, stored_answer(Up, Id)),
+        #{request_id := Wrong} = Bad = op(generate_task, #{prompt => 5}),
+        _ = answer(Up, Bad),
+        ?assertMatch({error, {invalid_request, #{path := <<"prompt">>}}},
+                     stored_answer(Up, Wrong))
+    end).
+
+stored_answer(Up, Id) ->
+    #{<<"answer">> := <<"\\x", Hex/binary>>}
+        = queue_bed:row(Up, ai_results, Id),
+    binary_to_term(<< <<(binary_to_integer(Byte, 16))>>
+                      || <<Byte:2/binary>> <= Hex >>).
+
+tables_can_be_left_out(Config) ->
+    Tables = [{"queue.store_answers", ai_results},
+              {"queue.store_jobs", job_results},
+              {"queue.store_metrics", llm_metrics}],
+    [with(Config, #{Key => false}, fun(Up) ->
+         _ = answer(Up, chat(<<"Hi">>)),
+         [?assertEqual({T, case T of Table -> 0; _ -> 1 end},
+                       {T, rows(Up, T)}) || {_, T} <- Tables]
+     end) || {Key, Table} <- Tables].
+
+rows(Up, Table) ->
+    postgres:value(pg(Up), ["SELECT count(*) FROM ", atom_to_list(Table)]).
+
+without_tables_requests_are_answered_all_the_same(Config) ->
+    Rename = fun(From, To) ->
+                     query(Config, ["ALTER TABLE ", From, " RENAME TO ", To])
+             end,
+    Tables = ["ai_results", "job_results", "llm_metrics"],
+    queue_bed:clear(Config),
+    [Rename(Table, ["old_", Table]) || Table <- Tables],
+    Up = queue_bed:start(Config, #{}),
+    try
+        ?assertMatch(#{<<"status">> := <<"success">>},
+                     answer(Up, chat(<<"Hi">>))),
+        [?assert(log_has(Up, What))
+         || What <- ["ai_results", "job_results", "llm_metrics", "--migrate"]]
+    after
+        [Rename(["old_", Table], Table) || Table <- Tables],
+        queue_bed:stop(Up)
+    end.
+
+%% -------------------------------------------------------------- what fails
+
+%% One by one, each in the way of the next.
+what_can_never_work_fails_at_once_and_blocks_nothing(Config) ->
+    Text = [#{role => user, content => <<"Hi">>}],
+    User = fun(Content) -> [#{role => user, content => Content}] end,
+    Never = [{<<"\"text\"">>, none}, {<<"[1]">>, none}, {<<"null">>, none},
+             {<<"17">>, none}, {<<"{}">>, <<"request_id">>},
+             {#{request_id => <<"17">>, messages => Text}, <<"request_id">>},
+             {#{request_id => 17, messages => Text}, <<"request_id">>}
+             | [{maps:merge(#{request_id => postgres:uuid()}, More), Path}
+                || {More, Path} <-
+                       [{#{}, <<"messages">>},
+                        {#{messages => []}, <<"messages">>},
+                        {#{messages => User(5)}, <<"messages[0].content">>},
+                        {#{messages => Text, operation => <<"dance">>},
+                         <<"operation">>},
+                        {#{messages => Text, operation => <<"stream">>},
+                         <<"operation">>},
+                        {#{messages => Text, operation => 5}, <<"operation">>},
+                        {#{messages => Text, options => 5}, <<"options">>},
+                        {#{messages => Text, options => #{timeout => soon}},
+                         <<"options.timeout">>},
+                        {#{messages => Text, options => #{dance => 1}},
+                         <<"options.dance">>},
+                        {#{messages => Text, timeout => soon}, <<"timeout">>},
+                        {#{messages => Text, complexity => huge},
+                         <<"complexity">>},
+                        {#{messages => Text, agent_id => 5}, <<"agent_id">>},
+                        {#{messages => Text, reply_to => <<"me">>},
+                         <<"reply_to">>},
+                        {#{operation => parse_prd}, <<"content">>},
+                        {#{operation => parse_prd, content => <<"A">>,
+                           num_tasks => 101}, <<"num_tasks">>}]]],
+    with(Config, #{"queue.in_flight" => 1, "queue.batch" => 1}, fun(Up) ->
+        [postgres:enqueue(pg(Up), Message) || {Message, _} <- Never],
+        ?assertMatch(#{<<"status">> := <<"success">>},
+                     answer(Up, chat(<<"Hi">>))),
+        Failures = lists:droplast(postgres:results(pg(Up))),
+        ?assertEqual(length(Never), length(Failures)),
+        [begin
+             ?assertMatch(#{<<"status">> := <<"failed">>,
+                            <<"response">> := null, <<"result">> := null,
+                            <<"error">> := #{<<"code">> :=
+                                                 <<"invalid_request">>,
+                                             <<"message">> := _}}, Failure),
+             ?assertEqual({Message, Path},
+                          {Message, maps:get(<<"path">>,
+                                             maps:get(<<"error">>, Failure),
+                                             none)}),
+             ?assertEqual(id_of(Message), maps:get(<<"request_id">>, Failure))
+         end || {{Message, Path}, Failure} <- lists:zip(Never, Failures)],
+        ?assertEqual(length(Never), length(postgres:dead(pg(Up)))),
+        ?assertEqual(1, queue_bed:asked(Up))
+    end).
+
+%% What is no UUID is no id.
+id_of(#{request_id := <<_:36/binary>> = Id}) -> Id;
+id_of(_) -> null.
+
+a_dead_letter_holds_the_message(Config) ->
+    with(Config, fun(Up) ->
+        Message = chat(<<"Hi">>, #{operation => <<"dance">>, x => [1, 2.5]}),
+        MsgId = postgres:enqueue(pg(Up), Message),
+        #{<<"error">> := #{<<"message">> := Why}} =
+            queue_bed:await(Up, maps:get(request_id, Message)),
+        Original = as_json(Message),
+        ?assertMatch([#{<<"message">> := Original, <<"read_ct">> := 1,
+                        <<"msg_id">> := MsgId,
+                        <<"dead_at">> := <<"20", _/binary>>,
+                        <<"error">> := #{<<"code">> := <<"invalid_request">>,
+                                         <<"path">> := <<"operation">>,
+                                         <<"message">> := Why}}],
+                     postgres:dead(pg(Up))),
+        ?assertEqual({1, 0}, {postgres:archived(pg(Up)),
+                              postgres:depth(pg(Up))})
+    end).
+
+too_much_is_a_dead_letter(Config) ->
+    with(Config, #{"queue.message_bytes" => 4096}, fun(Up) ->
+        Large = queue_bed:ask(Up, chat(binary:copy(<<"x">>, 5000))),
+        Deep = queue_bed:ask(Up, chat(<<"Hi">>, #{schema => nested(300)})),
+        ?assertMatch(#{<<"status">> := <<"failed">>,
+                       <<"error">> := #{<<"code">> := <<"too_large">>}},
+                     queue_bed:await(Up, Large)),
+        ?assertMatch(#{<<"status">> := <<"failed">>},
+                     queue_bed:await(Up, Deep)),
+        ?assertMatch([#{<<"message">> := null}, #{<<"message">> := #{}}],
+                     postgres:dead(pg(Up))),
+        ?assertEqual(0, queue_bed:asked(Up))
+    end).
+
+nested(0) -> #{};
+nested(N) -> [nested(N - 1)].
+
+what_the_provider_refuses_is_asked_once(Config) ->
+    Filtered = scripted_provider:answer(<<"No">>,
+                                        #{finish_reason => content_filter}),
+    [with(Config, fun(Up) ->
+         queue_bed:handle(Up, Handler),
+         ?assertMatch(#{<<"status">> := <<"failed">>, <<"attempts">> := 1,
+                        <<"error">> := #{<<"code">> := Code}},
+                      answer(Up, chat(<<"Hi">>))),
+         ?assertMatch([#{<<"read_ct">> := 1}], postgres:dead(pg(Up))),
+         ?assertEqual(1, queue_bed:asked(Up))
+     end) || {Handler, Code} <- [{queue_bed:fails(400), <<"invalid_request">>},
+                                 {fun(_) -> Filtered end,
+                                  <<"content_filtered">>}]].
+
+what_may_work_later_is_asked_later(Config) ->
+    Good = fun scripted_model:from_document/1,
+    Wait = [{<<"retry-after">>, <<"1">>}],
+    [with(Config, #{"queue.backoff_s" => 0}, fun(Up) ->
+         queue_bed:handle(Up, Bad ++ [Good]),
+         ?assertMatch(#{<<"status">> := <<"success">>},
+                      answer(Up, chat(<<"Hi">>))),
+         ?assertEqual(length(Bad) + 1, queue_bed:asked(Up)),
+         ?assertEqual([], postgres:dead(pg(Up))),
+         [[ReadCount]] = query(Up, "SELECT read_ct FROM pgmq.a_ai_requests"),
+         ?assert(binary_to_integer(ReadCount) > length(Bad))
+     end) || Bad <- [[queue_bed:fails(503), queue_bed:fails(500)],
+                     [[close]],
+                     [queue_bed:fails(429, Wait)]]].
+
+%% Whatever it says, it is heard of again.
+the_provider_may_name_the_time(Config) ->
+    [with(Config, fun(Up) ->
+         Wait = [{<<"retry-after">>, Said}],
+         queue_bed:handle(Up, queue_bed:fails(503, Wait)),
+         _ = queue_bed:ask(Up, chat(<<"Hi">>)),
+         bed:eventually(fun() ->
+             case query(Up, "SELECT extract(epoch FROM vt - now())::integer"
+                        " FROM pgmq.q_ai_requests WHERE read_ct = 1") of
+                 [[Seconds]] -> Least =< binary_to_integer(Seconds)
+                                    andalso binary_to_integer(Seconds) =< Most;
+                 [] -> false
+             end
+         end),
+         ?assertEqual([], postgres:results(pg(Up)))
+     end) || {Said, Least, Most} <- [{<<"100">>, 95, 101},
+                                     {<<"99999999999">>, 60, 86400}]].
+
+%% The provider fails the first, whose time to come back is far away.
+the_slot_is_free_until_then(Config) ->
+    with(Config, #{"queue.in_flight" => 1, "queue.backoff_s" => 60},
+         fun(Up) ->
+             queue_bed:handle(Up, [queue_bed:fails(503),
+                                   fun scripted_model:from_document/1]),
+             First = queue_bed:ask(Up, chat(<<"First">>)),
+             ?assertMatch(#{<<"response">> := <<"You wrote: Second">>},
+                          answer(Up, chat(<<"Second">>))),
+             ?assertEqual(none, postgres:result(pg(Up), First)),
+             ?assertEqual(1, postgres:depth(pg(Up)))
+         end).
+
+after_so_many_readings_it_is_a_dead_letter(Config) ->
+    Keys = #{"queue.backoff_s" => 0, "queue.max_reads" => 3},
+    with(Config, Keys, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:fails(503)),
+        ?assertMatch(#{<<"status">> := <<"failed">>,
+                       <<"error">> := #{<<"code">> := <<"provider_error">>,
+                                        <<"http_status">> := 503}},
+                     answer(Up, chat(<<"Hi">>))),
+        ?assertMatch([#{<<"read_ct">> := 3,
+                        <<"error">> := #{<<"code">> := <<"provider_error">>}}],
+                     postgres:dead(pg(Up))),
+        ?assertEqual(3, queue_bed:asked(Up))
+    end).
+
+time_that_is_over_is_not_tried_again(Config) ->
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, fun(_) -> [hang] end),
+        ?assertMatch(#{<<"status">> := <<"timeout">>,
+                       <<"error">> := #{<<"code">> := <<"timeout">>}},
+                     answer(Up, chat(<<"Hi">>, #{timeout => 300}))),
+        ?assertEqual({1, []}, {queue_bed:asked(Up), postgres:dead(pg(Up))})
+    end).
+
+%% -------------------------------------------------------------------- ids
+
+an_id_that_was_answered_is_answered_again(Config) ->
+    with(Config, fun(Up) ->
+        #{request_id := Id} = Message = chat(<<"Hi">>),
+        First = answer(Up, Message),
+        _ = queue_bed:ask(Up, Message),
+        ?assertEqual([First, First], queue_bed:all(Up, {Id, 2})),
+        _ = queue_bed:ask(Up, Message#{request_id := string:uppercase(Id)}),
+        [_, _, #{<<"response">> := <<"You wrote: Hi">>}] =
+            postgres:await_results(pg(Up), 3),
+        bed:eventually(fun() -> postgres:depth(pg(Up)) =:= 0 end),
+        ?assertEqual({1, 1}, {queue_bed:asked(Up), rows(Up, ai_results)})
+    end).
+
+an_id_under_way_is_one_provider_call(Config) ->
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:gate()),
+        #{request_id := Id} = Message = chat(<<"Hi">>),
+        [queue_bed:ask(Up, Message) || _ <- [1, 2, 3]],
+        [Question] = queue_bed:gated(1),
+        queue_bed:eventually(Up, in_flight, 3),
+        queue_bed:open([Question]),
+        [?assertMatch(#{<<"response">> := <<"You wrote: Hi">>}, Result)
+         || Result <- queue_bed:all(Up, {Id, 3})],
+        ?assertEqual({1, 1}, {queue_bed:asked(Up), rows(Up, ai_results)})
+    end).
+
+another_question_under_an_id_under_way_is_refused(Config) ->
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:gate()),
+        #{request_id := Id} = Message = chat(<<"Hi">>),
+        _ = queue_bed:ask(Up, Message),
+        Question = queue_bed:gated(1),
+        _ = queue_bed:ask(Up, chat(<<"Other">>, #{request_id => Id})),
+        [?assertMatch(#{<<"status">> := <<"failed">>,
+                        <<"error">> := #{<<"code">> := <<"invalid_request">>}},
+                      Refused) || Refused <- queue_bed:all(Up, {Id, 1})],
+        queue_bed:open(Question),
+        ?assertMatch([_, #{<<"status">> := <<"success">>}],
+                     queue_bed:all(Up, {Id, 2})),
+        ?assertMatch(#{<<"status">> := <<"success">>},
+                     queue_bed:row(Up, ai_results, Id)),
+        ?assertEqual(1, queue_bed:asked(Up))
+    end).
+
+a_failed_id_is_tried_again(Config) ->
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, [queue_bed:fails(400),
+                              fun scripted_model:from_document/1]),
+        #{request_id := Id} = Message = chat(<<"Hi">>),
+        ?assertMatch(#{<<"status">> := <<"failed">>}, answer(Up, Message)),
+        _ = queue_bed:ask(Up, Message),
+        ?assertMatch([_, #{<<"status">> := <<"success">>}],
+                     queue_bed:all(Up, {Id, 2})),
+        [?assertMatch(#{<<"status">> := <<"success">>, <<"error">> := null},
+                      queue_bed:row(Up, Table, Id))
+         || Table <- [ai_results, job_results]],
+        ?assertMatch({ok, #{text := <<"You wrote: Hi">>}},
+                     stored_answer(Up, Id))
+    end).
+
+%% A failure that comes late, from another router.
+a_success_is_never_replaced(Config) ->
+    with(Config, #{"queue.in_flight" => 1, "queue.batch" => 1}, fun(Up) ->
+        Other = run_other(Up, #{"queue.in_flight" => 1, "queue.batch" => 1}),
+        try
+            Gate = queue_bed:gate(),
+            queue_bed:handle(Up, [Gate,
+                                  fun(Request) ->
+                                      _ = Gate(Request),
+                                      (queue_bed:fails(400))(Request)
+                                  end]),
+            #{request_id := Id} = Message = chat(<<"Hi">>),
+            _ = queue_bed:ask(Up, Message),
+            First = queue_bed:gated(1),
+            _ = queue_bed:ask(Up, Message),
+            Second = queue_bed:gated(1),
+            queue_bed:open(First),
+            [Success] = queue_bed:all(Up, {Id, 1}),
+            queue_bed:open(Second),
+            ?assertMatch([Success, #{<<"status">> := <<"failed">>}],
+                         queue_bed:all(Up, {Id, 2})),
+            ?assertMatch(#{<<"status">> := <<"success">>,
+                           <<"result">> := Success},
+                         queue_bed:row(Up, ai_results, Id)),
+            ?assertMatch(#{<<"status">> := <<"success">>,
+                           <<"output">> := Success},
+                         queue_bed:row(Up, job_results, Id))
+        after
+            {exited, 0} = router:stop(Other)
+        end
+    end).
+
+run_other(Up, Keys) ->
+    bed:run_router(Up, bed:node_name(router),
+                   #{connect => [], env => queue_bed:env(Up, Keys)}).
+
+%% -------------------------------------------------------------- waking up
+
+a_message_is_seen_at_once(Config) ->
+    with(Config, ?POLL_NEVER, fun(Up) ->
+        [?assertMatch(#{<<"status">> := <<"success">>},
+                      answer(Up, chat(<<"Hi">>))) || _ <- [1, 2, 3]]
+    end).
+
+a_notification_is_enough(Config) ->
+    without_trigger(Config, ?POLL_NEVER, fun(Up) ->
+        [begin
+             Id = queue_bed:ask(Up, chat(<<"Hi">>)),
+             timer:sleep(300),
+             ?assertEqual(none, postgres:result(pg(Up), Id)),
+             [] = query(Up, ["NOTIFY \"", Channel, "\""]),
+             ?assertMatch(#{<<"status">> := <<"success">>},
+                          queue_bed:await(Up, Id))
+         end || Channel <- ["pgmq_ai_requests", "pgmq.q_ai_requests.INSERT"]]
+    end).
+
+a_poll_is_enough(Config) ->
+    Often = #{"queue.poll_ms" => 50, "queue.max_poll_ms" => 200},
+    without_trigger(Config, Often, fun(Up) ->
+        [?assertMatch(#{<<"status">> := <<"success">>},
+                      answer(Up, chat(<<"Hi">>))) || _ <- [1, 2, 3]]
+    end).
+
+without_trigger(Config, Keys, Test) ->
+    [] = query(Config, "DROP TRIGGER llm_router_wake ON pgmq.q_ai_requests"),
+    try
+        with(Config, Keys, Test)
+    after
+        query(Config, "SELECT llm_router_watch('ai_requests')")
+    end.
+
+who_waits_is_notified(Config) ->
+    Named = #{"queue.notify_channel" => 'some channel'},
+    [with(Config, Keys, fun(Up) ->
+         Listener = postgres:listen(pg(Up), Channel),
+         Ids = [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- [1, 2]],
+         ?assertEqual(lists:sort(Ids), lists:sort(heard(Listener, 2))),
+         postgres:close(Listener)
+     end) || {Keys, Channel} <- [{#{}, "llm_router_results"},
+                                 {Named, "some channel"}]].
+
+heard(Listener, Count) ->
+    case postgres:heard(Listener) of
+        Heard when length(Heard) >= Count -> Heard;
+        Heard -> timer:sleep(20), Heard ++ heard(Listener, Count
+                                                 - length(Heard))
+    end.
+
+%% ----------------------------------------------------------------- limits
+
+no_more_is_taken_than_in_flight(Config) ->
+    with(Config, #{"queue.in_flight" => 3}, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:gate()),
+        [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 10)],
+        Three = queue_bed:gated(3),
+        queue_bed:eventually(Up, in_flight, 3),
+        ?assertMatch(#{read := 3}, queue_bed:stats(Up)),
+        queue_bed:open(Three),
+        [queue_bed:open(queue_bed:gated(1)) || _ <- lists:seq(4, 10)],
+        _ = postgres:await_results(pg(Up), 10),
+        ?assertMatch(#{max_in_flight := 3},
+                     scripted_provider:counters(bed:provider(Up)))
+    end).
+
+zero_in_flight_takes_none(Config) ->
+    with(Config, #{"queue.in_flight" => 0, "queue.poll_ms" => 50}, fun(Up) ->
+        Id = queue_bed:ask(Up, chat(<<"Hi">>)),
+        timer:sleep(500),
+        ?assertEqual(none, postgres:result(pg(Up), Id)),
+        ?assertMatch(#{read := 0, in_flight := 0}, queue_bed:stats(Up)),
+        ?assertEqual(1, visible(Up))
+    end).
+
+%% Messages that anybody may read.
+visible(Up) ->
+    postgres:value(pg(Up), "SELECT count(*) FROM pgmq.q_ai_requests "
+                   "WHERE vt <= clock_timestamp()").
+
+a_reload_changes_what_is_taken(Config) ->
+    queue_bed:clear(Config),
+    File = filename:join(proplists:get_value(priv_dir, Config), "queue.json"),
+    Write = fun(InFlight) ->
+                    Json = #{queue => #{in_flight => InFlight}},
+                    ok = file:write_file(File, test_json:encode(Json))
+            end,
+    Write(1),
+    Up = queue_bed:start_with(Config, #{args => ["--config", File],
+                                        env => queue_bed:env(Config, #{})}),
+    try
+        queue_bed:handle(Up, queue_bed:gate()),
+        [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 4)],
+        One = queue_bed:gated(1),
+        queue_bed:eventually(Up, in_flight, 1),
+        Write(4),
+        ok = bed:call(Up, reload),
+        queue_bed:open(One ++ queue_bed:gated(3)),
+        ?assertEqual(4, length(postgres:await_results(pg(Up), 4)))
+    after
+        queue_bed:stop(Up)
+    end.
+
+queues_can_have_other_names(Config) ->
+    Keys = #{"queue.requests" => in_1, "queue.results" => out_1,
+             "queue.dead_letters" => dead_1},
+    Names = [{"queue.requests", in_2}, {"queue.results", out_1}],
+    [begin
+         {0, _, _} = postgres:migrate(pg(Config),
+                                      queue_bed:env(Config, All)),
+         with(Config, maps:merge(?POLL_NEVER, All), fun(Up) ->
+                  [postgres:enqueue(pg(Up), Requests, Message)
+              || Message <- [chat(<<"Hi">>), #{}]],
+             bed:eventually(fun() -> postgres:depth(pg(Up), "out_1") =:= 2 end),
+             ?assertEqual({0, 1}, {postgres:depth(pg(Up)),
+                                   postgres:depth(pg(Up), Dead)})
+         end)
+     end || {All, Requests, Dead} <- [{Keys, "in_1", "dead_1"},
+                                      {maps:from_list(Names), "in_2",
+                                       "in_2_dlq"}]].
+
+several_routers_share_a_queue(Config) ->
+    Keys = #{"queue.in_flight" => 5},
+    with(Config, Keys, fun(Up) ->
+        Other = run_other(Up, Keys),
+        try
+            queue_bed:handle(Up, fun(Request) ->
+                [{sleep, 5} | scripted_model:from_document(Request)]
+            end),
+            Json = [test_json:encode(chat(<<"Hi">>)) || _ <- lists:seq(1, 200)],
+            _ = query(Up, ["SELECT pgmq.send_batch('ai_requests', ARRAY[",
+                           lists:join(",", [["'", J, "'"] || J <- Json]),
+                           "]::jsonb[])"]),
+            Results = postgres:await_results(pg(Up), 200),
+            bed:eventually(fun() -> postgres:depth(pg(Up)) =:= 0 end),
+            ?assertEqual(200, length(lists:usort(
+                                       [maps:get(<<"request_id">>, R)
+                                        || R <- Results]))),
+            ?assertEqual({200, 200}, {postgres:depth(pg(Up), "ai_results"),
+                                      queue_bed:asked(Up)}),
+            Taken = [maps:get(done, queue_bed:stats(Up, Node))
+                     || Node <- [bed:node(Up), router:node(Other)]],
+            ct:log("taken: ~p", [Taken]),
+            ?assertEqual(200, lists:sum(Taken)),
+            ?assert(lists:min(Taken) > 0)
+        after
+            {exited, 0} = router:stop(Other)
+        end
+    end).
+
+%% ---------------------------------------------- the end and the beginning
+
+%% One is asked, four wait for its slot.
+draining_gives_back_what_is_not_begun(Config) ->
+    with(Config, #{"limits.in_flight" => 1}, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:gate()),
+        Ids = [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 5)],
+        Begun = queue_bed:gated(1),
+        queue_bed:eventually(Up, in_flight, 5),
+        ?assertEqual(0, visible(Up)),
+        router:signal(bed:router(Up), "TERM"),
+        bed:eventually(fun() -> visible(Up) =:= 4 end),
+        Other = run_other(Up, #{}),
+        Again = queue_bed:gated(4),
+        queue_bed:open(Begun),
+        ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), 20000)),
+        ?assertEqual(1, length(postgres:results(pg(Up)))),
+        queue_bed:open(Again),
+        Results = postgres:await_results(pg(Up), 5),
+        ?assertEqual(lists:sort(Ids),
+                     lists:sort([maps:get(<<"request_id">>, R)
+                                 || R <- Results])),
+        {exited, 0} = router:stop(Other)
+    end).
+
+%% The reader waits for a lock when the end begins.
+draining_gives_back_what_is_being_read(Config) ->
+    with(Config, #{"queue.poll_ms" => 20}, fun(Up) ->
+        Locked = postgres:connect(pg(Up)),
+        [] = postgres:query(Locked, "BEGIN"),
+        [] = postgres:query(Locked, "LOCK TABLE pgmq.q_ai_requests"),
+        _ = postgres:enqueue(Locked, chat(<<"Hi">>)),
+        bed:eventually(fun() -> 1 =:= postgres:value(
+            pg(Up), "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = 'llm_router reader'"
+            " AND wait_event_type = 'Lock'")
+        end),
+        router:signal(bed:router(Up), "TERM"),
+        timer:sleep(500), %% without it, the router would be gone by now
+        [] = postgres:query(Locked, "COMMIT"),
+        ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), 20000)),
+        ?assertEqual({1, 0}, {visible(Up), queue_bed:asked(Up)}),
+        postgres:close(Locked)
+    end).
+
+it_starts_without_a_database(Config) ->
+    queue_bed:clear(Config),
+    Nowhere = [{"LLM_ROUTER_DATABASE_URL", "host=/nowhere dbname=x"}],
+    [with_env(Config, Env, fun(Up) ->
+         ?assertMatch({ok, _}, bed:call(Up, {call_with_prompt, simple,
+                                             <<"Hi">>})),
+         ?assertMatch(#{queue := State}, bed:call(Up, health)),
+         case bed:call(Up, stats) of
+             #{pgmq := nil} -> ?assertEqual(off, State);
+             #{pgmq := Stats} -> ?assertMatch(#{state := State, depth := nil},
+                                              Stats)
+         end
+     end) || {Env, State} <- [{[], off}, {Nowhere, down}]].
+
+%% A router with nothing but this in its environment.
+with_env(Config, Env, Test) ->
+    Up = queue_bed:start_with(Config, #{env => Env}),
+    try
+        Test(Up)
+    after
+        queue_bed:stop(Up)
+    end,
+    Up.
+
+a_wrong_database_is_said(Config) ->
+    [begin
+         {Status, _, Said} = run(Config, [{"LLM_ROUTER_DATABASE_URL", Url}],
+                                 ["--check-config"]),
+         ?assertEqual({Url, 1}, {Url, Status}),
+         ?assertMatch({match, _}, re:run(Said, "LLM_ROUTER_DATABASE_URL")),
+         ?assertEqual(nomatch, re:run(Said, "s3cret"))
+     end || Url <- ["nonsense", "host=/tmp pasword=s3cret",
+                    "postgresql://me:s3cret@h:port/x"]].
+
+run(Config, Env, Args) ->
+    router:run(#{dir => proplists:get_value(priv_dir, Config), cookie => "c",
+                 args => Args,
+                 env => [{"OPENAI_API_KEY", "sk-test-key"} | Env]}).
+
+a_password_is_told_to_nobody(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "secret.json"),
+    [begin
+         ok = file:write_file(File, test_json:encode(
+                                      #{queue => #{database => Database}})),
+         {Status, _, Said} = run(Config, [], ["--config", File,
+                                              "--check-config"]),
+         ?assertEqual({Database, 1}, {Database, Status}),
+         ?assertMatch({match, _}, re:run(Said, "queue.database")),
+         ?assertEqual(nomatch, re:run(Said, "s3cret"))
+     end || Database <- [<<"host=/tmp password=s3cret">>,
+                         <<"postgresql://me:s3cret@localhost/x">>]],
+    Url = ["postgresql://postgres:s3cret@/llm_router?host=",
+           maps:get(dir, pg(Config))],
+    ok = file:write_file(File, Url),
+    ok = file:change_mode(File, 8#600),
+    Env = [{"LLM_ROUTER_DATABASE_URL_FILE", File}],
+    {0, Printed, _} = run(Config, Env, ["--print-config"]),
+    ?assertEqual(nomatch, re:run(Printed, "s3cret")),
+    queue_bed:clear(Config),
+    Up = with_env(Config, [{"LLM_ROUTER_LOG_LEVEL", "debug"} | Env], fun(On) ->
+        _ = answer(On, chat(<<"Hi">>)),
+        Stats = io_lib:format("~p", [bed:call(On, stats)]),
+        ?assertEqual(nomatch, re:run(Stats, "s3cret"))
+    end),
+    ?assertNot(log_has(Up, "s3cret")).
+
+migrating_again_changes_nothing(Config) ->
+    with(Config, fun(Up) ->
+        Result = answer(Up, #{request_id := Id} = chat(<<"Hi">>)),
+        Self = self(),
+        Pids = [spawn_link(fun() ->
+                               Self ! {self(), postgres:migrate(pg(Up), [])}
+                           end) || _ <- [1, 2, 3]],
+        [receive {Pid, Migrated} -> ?assertMatch({0, _, <<>>}, Migrated) end
+         || Pid <- Pids],
+        ?assertMatch(#{<<"result">> := Result},
+                     queue_bed:row(Up, ai_results, Id)),
+        ?assertMatch(#{<<"status">> := <<"success">>},
+                     answer(Up, chat(<<"Hi">>)))
+    end).
+
+migrating_says_what_is_missing(Config) ->
+    {1, _, NoUrl} = run(Config, [], ["--migrate"]),
+    ?assertMatch({match, _}, re:run(NoUrl, "LLM_ROUTER_DATABASE_URL")),
+    {3, _, NoServer} = run(Config, [{"LLM_ROUTER_DATABASE_URL",
+                                     "host=/nowhere dbname=x"}],
+                           ["--migrate"]),
+    ?assertMatch({match, _}, re:run(NoServer, "/nowhere")),
+    [] = query(Config, "CREATE DATABASE bare"),
+    Bare = postgres:conninfo(pg(Config)) ++ " dbname=bare",
+    {Status, _, NoPgmq} = run(Config, [{"LLM_ROUTER_DATABASE_URL", Bare}],
+                              ["--migrate"]),
+    [] = query(Config, "DROP DATABASE bare"),
+    ?assertEqual(1, Status),
+    ?assertMatch({match, _}, re:run(NoPgmq, "pgmq")).
