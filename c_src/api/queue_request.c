@@ -1,3 +1,5 @@
+#include <inttypes.h>
+
 #include "api/queue_internal.h"
 #include "llm_router/api/json_term.h"
 #include "llm_router/term/check.h"
@@ -45,6 +47,18 @@ static bool find_value(struct decoder *decoder, const struct jv *message,
 
 /* --- who asks --- */
 
+/* Job queues count their jobs: a number is as good as a text. */
+static bool find_label(struct decoder *decoder, const struct jv *message,
+                       const char *key, struct slice *text)
+{
+    const struct jv *value = find(message, key);
+
+    if (!value || value->type != JV_INTEGER)
+        return find_text(decoder, message, key, text);
+    *text = arena_printf(decoder->arena, "%" PRId64, value->as.integer);
+    return true;
+}
+
 static bool read_labels(struct decoder *decoder, const struct jv *message,
                         struct queue_request *queued)
 {
@@ -61,7 +75,7 @@ static bool read_labels(struct decoder *decoder, const struct jv *message,
     bool read = find_text(decoder, message, "timestamp", &text);
 
     for (size_t i = 0; i < sizeof(labels) / sizeof(*labels); i++)
-        read = find_text(decoder, message, labels[i].key, &text) &&
+        read = find_label(decoder, message, labels[i].key, &text) &&
                keep_label(decoder, labels[i].key, text, labels[i].label) &&
                read;
     return read;

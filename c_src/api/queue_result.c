@@ -152,19 +152,26 @@ static void put_term(struct buf *out, struct term term, int depth)
         put_piece(out, term);
 }
 
-/* Of a chat and of research the text that a reader wants. */
 static bool find_text(const struct request *request, struct term value,
-                      struct slice *text)
+                      const char *key, struct slice *text)
 {
-    const char *key = request->operation == OP_RESEARCH ? "findings" : "text";
     bool is_string;
 
     if (request->options.full &&
         !find_member(value, "result", &value, &is_string))
         return false;
-    return (request->message_count > 0 || request->operation == OP_RESEARCH) &&
-           find_member(value, key, &value, &is_string) &&
+    return find_member(value, key, &value, &is_string) &&
            term_binary(value, text);
+}
+
+/* Of a chat and of research the text that a reader wants. */
+static bool find_response(const struct request *request, struct term value,
+                          struct slice *text)
+{
+    if (request->operation == OP_RESEARCH)
+        return find_text(request, value, "findings", text);
+    return request->message_count > 0 &&
+           find_text(request, value, "text", text);
 }
 
 /* Is the text of the response all that there is to the answer? */
@@ -179,15 +186,19 @@ static bool is_text_alone(const struct request *request)
 static void put_answer(struct buf *out, const struct queue_result *result)
 {
     const struct request *request = &result->queued->request;
-    struct slice text;
+    struct slice text, id = slice_of(NULL);
     struct term value;
     bool known = !result->err && open_value(result->value, &value);
 
     put_key(out, "response");
-    if (known && find_text(request, value, &text))
+    if (known && find_response(request, value, &text))
         put_clean_text(out, text);
     else
         buf_append_text(out, "null");
+    if (known && request->message_count > 0 &&
+        !find_text(request, value, "response_id", &id))
+        id = slice_of(NULL);
+    put_optional(out, "response_id", id);
     put_key(out, "result");
     if (known && !is_text_alone(request))
         put_term(out, value, 0);

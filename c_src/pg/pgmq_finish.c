@@ -30,21 +30,21 @@
     " status text, response text, model text, provider text,"                 \
     " usage jsonb, tokens_used numeric, cost numeric, cost_cents numeric,"    \
     " latency_ms numeric, complexity text, task_type text, error jsonb),"     \
-    " jsonb_to_record(coalesce(r.usage, '{}'))"                               \
+    " jsonb_to_record(r.usage)"                                               \
     " AS u(prompt_tokens numeric, completion_tokens numeric)"
 
 /* A batch that is empty is an error to send_batch. */
-#define SENT                                                                 \
-    "), sent AS MATERIALIZED ("                                              \
-    "SELECT count(*) AS n FROM (SELECT array_agg(result ORDER BY msg_id) AS" \
-    " batch FROM won HAVING count(*) > 0) AS b,"                             \
-    " pgmq.send_batch($2::text, b.batch)"                                    \
-    "), buried AS MATERIALIZED ("                                            \
-    "SELECT count(*) AS n FROM (SELECT array_agg(dead ORDER BY msg_id) AS"   \
-    " batch FROM won WHERE dead IS NOT NULL HAVING count(*) > 0) AS b,"      \
-    " pgmq.send_batch($3::text, b.batch)"                                    \
-    "), told AS MATERIALIZED ("                                              \
-    "SELECT count(pg_notify($4::text, request_id::text)) AS n FROM won"      \
+#define SENT                                                            \
+    "), sent AS MATERIALIZED ("                                         \
+    "SELECT count(*) FROM (SELECT array_agg(result ORDER BY msg_id) AS" \
+    " batch FROM won HAVING count(*) > 0) AS b,"                        \
+    " pgmq.send_batch($2::text, b.batch)"                               \
+    "), buried AS MATERIALIZED ("                                       \
+    "SELECT count(*) FROM (SELECT array_agg(dead ORDER BY msg_id) AS"   \
+    " batch FROM won WHERE dead IS NOT NULL HAVING count(*) > 0) AS b," \
+    " pgmq.send_batch($3::text, b.batch)"                               \
+    "), told AS MATERIALIZED ("                                         \
+    "SELECT count(pg_notify($4::text, request_id::text)) FROM won"      \
     " WHERE request_id IS NOT NULL AND $4::text <> ''"
 
 /* One row under an id in one statement: two would be an error (21000). In the
@@ -102,10 +102,9 @@
     " FROM won WHERE request_id IS NOT NULL AND again IS NOT TRUE"
 
 /* A SELECT in WITH runs only if the rest asks for its rows. */
-#define FINISH(tables)                                               \
-    WON SENT KEPT tables                                             \
-        ") SELECT archived.msg_id FROM archived, sent, buried, told" \
-        " WHERE sent.n + buried.n + told.n >= 0"
+#define FINISH(tables)   \
+    WON SENT KEPT tables \
+        ") SELECT archived.msg_id FROM archived, sent, buried, told"
 
 static const char *const FINISH_SQL[2][2][2] = {
     {{FINISH(""), FINISH(METRICS)}, {FINISH(JOBS), FINISH(JOBS METRICS)}},

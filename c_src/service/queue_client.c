@@ -168,6 +168,13 @@ bool queue_enqueue(struct service *service, const struct call *call,
     }
     buf_init(&message, SIZE_MAX);
     queue_request_put(&message, enqueued, id, loop_unix_ms());
+    if (message.size > (size_t)service->config->max_message_bytes) {
+        error_set(err, ERR_TOO_LARGE,
+                  "%zu bytes as a message, limit %lld (queue.message_bytes)",
+                  message.size, (long long)service->config->max_message_bytes);
+        buf_release(&message);
+        return false;
+    }
     asking = asking_new(queue, call, origin, id);
     pgmq_send(queue->clients, &queue->names, buf_slice(&message),
               (uint32_t)enqueued->delay_s, on_sent, asking);

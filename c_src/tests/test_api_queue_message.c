@@ -393,7 +393,9 @@ static void what_says_who_asks_is_kept(void **state)
     assert_slice(queued.workflow, "w");
     assert_slice(queued.instance_id, "i");
     assert_slice(queued.job_id, "j");
-    assert_refused(CHAT ", 'job_id': 17", "job_id");
+    assert_accepted(CHAT ", 'job_id': 17");
+    assert_slice(queued.job_id, "17");
+    assert_refused(CHAT ", 'job_id': 1.5", "job_id");
     assert_refused(CHAT ", 'timestamp': 17", "timestamp");
 }
 
@@ -418,7 +420,7 @@ static void who_asks_is_known_although_the_question_is_wrong(void **state)
 {
     (void)state;
     assert_refused("'request_id': '" ID "', 'agent_id': 'planner', "
-                   "'job_id': 17, 'workflow': 'w', "
+                   "'job_id': true, 'workflow': 'w', "
                    "'operation': 'parse_prd', 'content': 5, "
                    "'reply_to': ['results', 'app@host']",
                    "job_id");
@@ -594,13 +596,24 @@ static void a_chat_is_answered_as_the_documentation_shows(void **state)
         parse(quoted_json(
             "{'request_id': '" ID "', 'agent_id': null, 'operation': 'call',"
             " 'status': 'success', 'response': '2, 3 and 5', 'result': null,"
-            " 'model': 'gpt-5-mini', 'provider': 'openai',"
+            " 'response_id': null, 'model': 'gpt-5-mini', 'provider': 'openai',"
             " 'usage': {'prompt_tokens': 14, 'completion_tokens': 9,"
             "           'total_tokens': 23},"
             " 'tokens_used': 23, 'cost': 0.0000215, 'cost_cents': 0.00215,"
             " 'latency_ms': 812, 'attempts': 1, 'complexity': 'simple',"
             " 'task_type': null, 'error': null,"
             " 'timestamp': '2026-01-31T09:30:00.123Z'}"))));
+}
+
+static void the_id_of_a_response_can_be_named_by_the_next_request(void **state)
+{
+    (void)state;
+    assert_accepted(CHAT);
+    put_result("{ok, #{text => <<\"2\">>, response_id => <<\"resp_1\">>}}",
+               NULL);
+    assert_member("response_id", "'resp_1'");
+    put_result("{ok, #{text => <<\"2\">>, response_id => nil}}", NULL);
+    assert_member("response_id", "null");
 }
 
 static void the_value_of_an_operation_is_the_result(void **state)
@@ -1036,6 +1049,7 @@ int main(void)
         TEST(a_message_nested_too_deep_is_refused),
         TEST(text_is_cleaned_of_what_postgresql_refuses),
         TEST(a_chat_is_answered_as_the_documentation_shows),
+        TEST(the_id_of_a_response_can_be_named_by_the_next_request),
         TEST(the_value_of_an_operation_is_the_result),
         TEST(research_has_its_findings_as_response_too),
         TEST(a_chat_with_a_schema_or_tools_gives_its_whole_response),

@@ -344,7 +344,8 @@ static int begin(void **state)
     (void)state;
     loop_init(&loop);
     loop_timer_start(&loop, &watchdog, GIVE_UP_MS, give_up, NULL);
-    ups = downs = blocking_lookups = 0;
+    ups = downs = 0;
+    blocking_lookups = 0;
     answered = asked = 0;
     reason[0] = heard[0] = '\0';
     free_in_up = free_in_down = free_in_done = free_in_notified = false;
@@ -1140,6 +1141,7 @@ static void a_text_that_cannot_be_right_is_refused(void **state)
         {"postgresql://user:%zzsecret" LONG "@host/db", "percent"},
         {"postgresql://user:se/cret@host/db", "%2F"},
         {"postgresql://user:1/secret@host/db", "%2F"},
+        {"postgresql://user:secret/db", "%2F"},
         {"postgresql://user:x@secret@host/db", "%40"},
     };
     struct error err;
