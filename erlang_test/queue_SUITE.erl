@@ -1,14 +1,11 @@
 %% The queue as producers see it: requests put on it with SQL, results read from
-%% it and from the tables. The BEAM's side is in queue_beam_SUITE, faults are in
-%% queue_faults_SUITE.
+%% it and from the tables. The BEAM's side is in queue_beam_SUITE, waking up,
+%% limits, start and end in queue_life_SUITE, faults in queue_faults_SUITE.
 -module(queue_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -compile([export_all, nowarn_export_all]).
-
--define(POLL_NEVER, #{"queue.poll_ms" => 3600000,
-                      "queue.max_poll_ms" => 3600000}).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -44,26 +41,7 @@ all() ->
      an_id_under_way_is_one_provider_call,
      another_question_under_an_id_under_way_is_refused,
      a_failed_id_is_tried_again,
-     a_success_is_never_replaced,
-     %% waking up
-     a_message_is_seen_at_once,
-     a_notification_is_enough,
-     a_poll_is_enough,
-     who_waits_is_notified,
-     %% limits
-     no_more_is_taken_than_in_flight,
-     zero_in_flight_takes_none,
-     a_reload_changes_what_is_taken,
-     queues_can_have_other_names,
-     several_routers_share_a_queue,
-     %% the end and the beginning
-     draining_gives_back_what_is_not_begun,
-     draining_gives_back_what_is_being_read,
-     it_starts_without_a_database,
-     a_wrong_database_is_said,
-     a_password_is_told_to_nobody,
-     migrating_again_changes_nothing,
-     migrating_says_what_is_missing].
+     a_success_is_never_replaced].
 
 init_per_suite(Config) ->
     queue_bed:up(Config, #{callers => 1}).
@@ -86,9 +64,8 @@ chat(Text) ->
 chat(Text, More) ->
     queue_bed:chat(Text, More).
 
-%% Asks, and gives the result.
 answer(Up, Message) ->
-    queue_bed:await(Up, queue_bed:ask(Up, Message)).
+    queue_bed:answer(Up, Message).
 
 %% A message of an operation.
 op(Operation, Arguments) ->
@@ -101,9 +78,6 @@ query(Up, Sql) ->
 asked(Up) ->
     [Json || #{json := Json}
                  <- scripted_provider:requests(bed:provider(Up))].
-
-log_has(Up, Text) ->
-    string:find(router:stderr(bed:router(Up)), Text) =/= nomatch.
 
 %% --------------------------------------------------- requests and results
 
@@ -125,7 +99,7 @@ a_chat_is_answered(Config) ->
                        <<"model">> := <<"gpt-", _/binary>>,
                        <<"attempts">> := 1, <<"complexity">> := <<"simple">>,
                        <<"task_type">> := <<"qa">>}, Result),
-        ?assertEqual(18, map_size(Result)),
+        ?assertEqual(19, map_size(Result)),
         #{<<"prompt_tokens">> := In, <<"completion_tokens">> := Out,
           <<"total_tokens">> := Total} = Usage,
         ?assertEqual({Total, Total}, {In + Out, maps:get(<<"tokens_used">>,
@@ -200,7 +174,12 @@ a_chat_has_its_text_as_response(Config) ->
                                                   content => <<"Hello">>}]}),
                         op(call_with_prompt, #{prompt => <<"Hello">>}),
                         op(call_with_system, #{system => <<"Be brief">>,
-                                               user => <<"Hello">>})]],
+                                               user => <<"Hello">>}),
+                        op(route, #{request =>
+                                        #{messages => [#{role => user,
+                                                         content =>
+                                                             <<"Hello">>}]}})
+                       ]],
         queue_bed:handle(Up, fun task_model:answer/1),
         ?assertMatch(#{<<"response">> := <<"What is known of Bees">>,
                        <<"result">> :=
@@ -314,7 +293,7 @@ the_api_can_be_chosen(Config) ->
 the_tables_tell_what_became_of_it(Config) ->
     with(Config, fun(Up) ->
         Job = #{agent_id => <<"a-7">>, workflow => <<"import">>,
-                instance_id => <<"i-1">>, job_id => <<"j-1">>,
+                instance_id => <<"i-1">>, job_id => 17,
                 task_type => <<"qa">>},
         #{request_id := Id} = Message = chat(<<"Hi">>, Job),
         #{<<"tokens_used">> := Tokens, <<"model">> := Model,
@@ -331,7 +310,7 @@ the_tables_tell_what_became_of_it(Config) ->
         ?assertMatch(#{<<"status">> := <<"success">>, <<"output">> := Result,
                        <<"workflow">> := <<"import">>, <<"input">> := Input,
                        <<"instance_id">> := <<"i-1">>, <<"error">> := null,
-                       <<"job_id">> := <<"j-1">>, <<"tokens_used">> := Tokens,
+                       <<"job_id">> := <<"17">>, <<"tokens_used">> := Tokens,
                        <<"duration_ms">> := Latency,
                        <<"completed_at">> := <<"20", _/binary>>},
                      queue_bed:row(Up, job_results, Id)),
@@ -398,7 +377,7 @@ without_tables_requests_are_answered_all_the_same(Config) ->
     try
         ?assertMatch(#{<<"status">> := <<"success">>},
                      answer(Up, chat(<<"Hi">>))),
-        [?assert(log_has(Up, What))
+        [?assert(queue_bed:logged(Up, What))
          || What <- ["ai_results", "job_results", "llm_metrics", "--migrate"]]
     after
         [Rename(["old_", Table], Table) || Table <- Tables],
@@ -590,7 +569,7 @@ an_id_that_was_answered_is_answered_again(Config) ->
         #{request_id := Id} = Message = chat(<<"Hi">>),
         First = answer(Up, Message),
         _ = queue_bed:ask(Up, Message),
-        ?assertEqual([First, First], queue_bed:all(Up, {Id, 2})),
+        ?assertEqual([First, First], queue_bed:all(Up, Id, 2)),
         _ = queue_bed:ask(Up, Message#{request_id := string:uppercase(Id)}),
         [_, _, #{<<"response">> := <<"You wrote: Hi">>}] =
             postgres:await_results(pg(Up), 3),
@@ -604,10 +583,10 @@ an_id_under_way_is_one_provider_call(Config) ->
         #{request_id := Id} = Message = chat(<<"Hi">>),
         [queue_bed:ask(Up, Message) || _ <- [1, 2, 3]],
         [Question] = queue_bed:gated(1),
-        queue_bed:eventually(Up, in_flight, 3),
+        queue_bed:await_stats(Up, in_flight, 3),
         queue_bed:open([Question]),
         [?assertMatch(#{<<"response">> := <<"You wrote: Hi">>}, Result)
-         || Result <- queue_bed:all(Up, {Id, 3})],
+         || Result <- queue_bed:all(Up, Id, 3)],
         ?assertEqual({1, 1}, {queue_bed:asked(Up), rows(Up, ai_results)})
     end).
 
@@ -620,10 +599,10 @@ another_question_under_an_id_under_way_is_refused(Config) ->
         _ = queue_bed:ask(Up, chat(<<"Other">>, #{request_id => Id})),
         [?assertMatch(#{<<"status">> := <<"failed">>,
                         <<"error">> := #{<<"code">> := <<"invalid_request">>}},
-                      Refused) || Refused <- queue_bed:all(Up, {Id, 1})],
+                      Refused) || Refused <- queue_bed:all(Up, Id, 1)],
         queue_bed:open(Question),
         ?assertMatch([_, #{<<"status">> := <<"success">>}],
-                     queue_bed:all(Up, {Id, 2})),
+                     queue_bed:all(Up, Id, 2)),
         ?assertMatch(#{<<"status">> := <<"success">>},
                      queue_bed:row(Up, ai_results, Id)),
         ?assertEqual(1, queue_bed:asked(Up))
@@ -637,7 +616,7 @@ a_failed_id_is_tried_again(Config) ->
         ?assertMatch(#{<<"status">> := <<"failed">>}, answer(Up, Message)),
         _ = queue_bed:ask(Up, Message),
         ?assertMatch([_, #{<<"status">> := <<"success">>}],
-                     queue_bed:all(Up, {Id, 2})),
+                     queue_bed:all(Up, Id, 2)),
         [?assertMatch(#{<<"status">> := <<"success">>, <<"error">> := null},
                       queue_bed:row(Up, Table, Id))
          || Table <- [ai_results, job_results]],
@@ -647,14 +626,14 @@ a_failed_id_is_tried_again(Config) ->
 
 %% A failure that comes late, from another router.
 a_success_is_never_replaced(Config) ->
-    with(Config, #{"queue.in_flight" => 1, "queue.batch" => 1}, fun(Up) ->
-        Other = run_other(Up, #{"queue.in_flight" => 1, "queue.batch" => 1}),
-        try
+    One = #{"queue.in_flight" => 1},
+    with(Config, One, fun(Up) ->
+        queue_bed:with_other(Up, One, fun(_) ->
             Gate = queue_bed:gate(),
             queue_bed:handle(Up, [Gate,
                                   fun(Request) ->
-                                      _ = Gate(Request),
-                                      (queue_bed:fails(400))(Request)
+                                          _ = Gate(Request),
+                                          (queue_bed:fails(400))(Request)
                                   end]),
             #{request_id := Id} = Message = chat(<<"Hi">>),
             _ = queue_bed:ask(Up, Message),
@@ -662,315 +641,15 @@ a_success_is_never_replaced(Config) ->
             _ = queue_bed:ask(Up, Message),
             Second = queue_bed:gated(1),
             queue_bed:open(First),
-            [Success] = queue_bed:all(Up, {Id, 1}),
+            [Success] = queue_bed:all(Up, Id, 1),
             queue_bed:open(Second),
             ?assertMatch([Success, #{<<"status">> := <<"failed">>}],
-                         queue_bed:all(Up, {Id, 2})),
+                         queue_bed:all(Up, Id, 2)),
             ?assertMatch(#{<<"status">> := <<"success">>,
                            <<"result">> := Success},
                          queue_bed:row(Up, ai_results, Id)),
             ?assertMatch(#{<<"status">> := <<"success">>,
                            <<"output">> := Success},
                          queue_bed:row(Up, job_results, Id))
-        after
-            {exited, 0} = router:stop(Other)
-        end
+        end)
     end).
-
-run_other(Up, Keys) ->
-    bed:run_router(Up, bed:node_name(router),
-                   #{connect => [], env => queue_bed:env(Up, Keys)}).
-
-%% -------------------------------------------------------------- waking up
-
-a_message_is_seen_at_once(Config) ->
-    with(Config, ?POLL_NEVER, fun(Up) ->
-        [?assertMatch(#{<<"status">> := <<"success">>},
-                      answer(Up, chat(<<"Hi">>))) || _ <- [1, 2, 3]]
-    end).
-
-a_notification_is_enough(Config) ->
-    without_trigger(Config, ?POLL_NEVER, fun(Up) ->
-        [begin
-             Id = queue_bed:ask(Up, chat(<<"Hi">>)),
-             timer:sleep(300),
-             ?assertEqual(none, postgres:result(pg(Up), Id)),
-             [] = query(Up, ["NOTIFY \"", Channel, "\""]),
-             ?assertMatch(#{<<"status">> := <<"success">>},
-                          queue_bed:await(Up, Id))
-         end || Channel <- ["pgmq_ai_requests", "pgmq.q_ai_requests.INSERT"]]
-    end).
-
-a_poll_is_enough(Config) ->
-    Often = #{"queue.poll_ms" => 50, "queue.max_poll_ms" => 200},
-    without_trigger(Config, Often, fun(Up) ->
-        [?assertMatch(#{<<"status">> := <<"success">>},
-                      answer(Up, chat(<<"Hi">>))) || _ <- [1, 2, 3]]
-    end).
-
-without_trigger(Config, Keys, Test) ->
-    [] = query(Config, "DROP TRIGGER llm_router_wake ON pgmq.q_ai_requests"),
-    try
-        with(Config, Keys, Test)
-    after
-        query(Config, "SELECT llm_router_watch('ai_requests')")
-    end.
-
-who_waits_is_notified(Config) ->
-    Named = #{"queue.notify_channel" => 'some channel'},
-    [with(Config, Keys, fun(Up) ->
-         Listener = postgres:listen(pg(Up), Channel),
-         Ids = [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- [1, 2]],
-         ?assertEqual(lists:sort(Ids), lists:sort(heard(Listener, 2))),
-         postgres:close(Listener)
-     end) || {Keys, Channel} <- [{#{}, "llm_router_results"},
-                                 {Named, "some channel"}]].
-
-heard(Listener, Count) ->
-    case postgres:heard(Listener) of
-        Heard when length(Heard) >= Count -> Heard;
-        Heard -> timer:sleep(20), Heard ++ heard(Listener, Count
-                                                 - length(Heard))
-    end.
-
-%% ----------------------------------------------------------------- limits
-
-no_more_is_taken_than_in_flight(Config) ->
-    with(Config, #{"queue.in_flight" => 3}, fun(Up) ->
-        queue_bed:handle(Up, queue_bed:gate()),
-        [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 10)],
-        Three = queue_bed:gated(3),
-        queue_bed:eventually(Up, in_flight, 3),
-        ?assertMatch(#{read := 3}, queue_bed:stats(Up)),
-        queue_bed:open(Three),
-        [queue_bed:open(queue_bed:gated(1)) || _ <- lists:seq(4, 10)],
-        _ = postgres:await_results(pg(Up), 10),
-        ?assertMatch(#{max_in_flight := 3},
-                     scripted_provider:counters(bed:provider(Up)))
-    end).
-
-zero_in_flight_takes_none(Config) ->
-    with(Config, #{"queue.in_flight" => 0, "queue.poll_ms" => 50}, fun(Up) ->
-        Id = queue_bed:ask(Up, chat(<<"Hi">>)),
-        timer:sleep(500),
-        ?assertEqual(none, postgres:result(pg(Up), Id)),
-        ?assertMatch(#{read := 0, in_flight := 0}, queue_bed:stats(Up)),
-        ?assertEqual(1, visible(Up))
-    end).
-
-%% Messages that anybody may read.
-visible(Up) ->
-    postgres:value(pg(Up), "SELECT count(*) FROM pgmq.q_ai_requests "
-                   "WHERE vt <= clock_timestamp()").
-
-a_reload_changes_what_is_taken(Config) ->
-    queue_bed:clear(Config),
-    File = filename:join(proplists:get_value(priv_dir, Config), "queue.json"),
-    Write = fun(InFlight) ->
-                    Json = #{queue => #{in_flight => InFlight}},
-                    ok = file:write_file(File, test_json:encode(Json))
-            end,
-    Write(1),
-    Up = queue_bed:start_with(Config, #{args => ["--config", File],
-                                        env => queue_bed:env(Config, #{})}),
-    try
-        queue_bed:handle(Up, queue_bed:gate()),
-        [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 4)],
-        One = queue_bed:gated(1),
-        queue_bed:eventually(Up, in_flight, 1),
-        Write(4),
-        ok = bed:call(Up, reload),
-        queue_bed:open(One ++ queue_bed:gated(3)),
-        ?assertEqual(4, length(postgres:await_results(pg(Up), 4)))
-    after
-        queue_bed:stop(Up)
-    end.
-
-queues_can_have_other_names(Config) ->
-    Keys = #{"queue.requests" => in_1, "queue.results" => out_1,
-             "queue.dead_letters" => dead_1},
-    Names = [{"queue.requests", in_2}, {"queue.results", out_1}],
-    [begin
-         {0, _, _} = postgres:migrate(pg(Config),
-                                      queue_bed:env(Config, All)),
-         with(Config, maps:merge(?POLL_NEVER, All), fun(Up) ->
-                  [postgres:enqueue(pg(Up), Requests, Message)
-              || Message <- [chat(<<"Hi">>), #{}]],
-             bed:eventually(fun() -> postgres:depth(pg(Up), "out_1") =:= 2 end),
-             ?assertEqual({0, 1}, {postgres:depth(pg(Up)),
-                                   postgres:depth(pg(Up), Dead)})
-         end)
-     end || {All, Requests, Dead} <- [{Keys, "in_1", "dead_1"},
-                                      {maps:from_list(Names), "in_2",
-                                       "in_2_dlq"}]].
-
-several_routers_share_a_queue(Config) ->
-    Keys = #{"queue.in_flight" => 5},
-    with(Config, Keys, fun(Up) ->
-        Other = run_other(Up, Keys),
-        try
-            queue_bed:handle(Up, fun(Request) ->
-                [{sleep, 5} | scripted_model:from_document(Request)]
-            end),
-            Json = [test_json:encode(chat(<<"Hi">>)) || _ <- lists:seq(1, 200)],
-            _ = query(Up, ["SELECT pgmq.send_batch('ai_requests', ARRAY[",
-                           lists:join(",", [["'", J, "'"] || J <- Json]),
-                           "]::jsonb[])"]),
-            Results = postgres:await_results(pg(Up), 200),
-            bed:eventually(fun() -> postgres:depth(pg(Up)) =:= 0 end),
-            ?assertEqual(200, length(lists:usort(
-                                       [maps:get(<<"request_id">>, R)
-                                        || R <- Results]))),
-            ?assertEqual({200, 200}, {postgres:depth(pg(Up), "ai_results"),
-                                      queue_bed:asked(Up)}),
-            Taken = [maps:get(done, queue_bed:stats(Up, Node))
-                     || Node <- [bed:node(Up), router:node(Other)]],
-            ct:log("taken: ~p", [Taken]),
-            ?assertEqual(200, lists:sum(Taken)),
-            ?assert(lists:min(Taken) > 0)
-        after
-            {exited, 0} = router:stop(Other)
-        end
-    end).
-
-%% ---------------------------------------------- the end and the beginning
-
-%% One is asked, four wait for its slot.
-draining_gives_back_what_is_not_begun(Config) ->
-    with(Config, #{"limits.in_flight" => 1}, fun(Up) ->
-        queue_bed:handle(Up, queue_bed:gate()),
-        Ids = [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 5)],
-        Begun = queue_bed:gated(1),
-        queue_bed:eventually(Up, in_flight, 5),
-        ?assertEqual(0, visible(Up)),
-        router:signal(bed:router(Up), "TERM"),
-        bed:eventually(fun() -> visible(Up) =:= 4 end),
-        Other = run_other(Up, #{}),
-        Again = queue_bed:gated(4),
-        queue_bed:open(Begun),
-        ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), 20000)),
-        ?assertEqual(1, length(postgres:results(pg(Up)))),
-        queue_bed:open(Again),
-        Results = postgres:await_results(pg(Up), 5),
-        ?assertEqual(lists:sort(Ids),
-                     lists:sort([maps:get(<<"request_id">>, R)
-                                 || R <- Results])),
-        {exited, 0} = router:stop(Other)
-    end).
-
-%% The reader waits for a lock when the end begins. No node is connected, which
-%% would have to give up the name first.
-draining_gives_back_what_is_being_read(Config) ->
-    queue_bed:clear(Config),
-    Locked = postgres:connect(pg(Config)),
-    [] = postgres:query(Locked, "BEGIN"),
-    [] = postgres:query(Locked, "LOCK TABLE pgmq.q_ai_requests"),
-    _ = postgres:enqueue(Locked, chat(<<"Hi">>)),
-    Up = queue_bed:start_with(Config, #{env => queue_bed:env(Config, #{})}),
-    bed:eventually(fun() -> 1 =:= postgres:value(
-        pg(Up), "SELECT count(*) FROM pg_stat_activity"
-        " WHERE application_name = 'llm_router reader'"
-        " AND query ~ 'pgmq.read' AND wait_event_type = 'Lock'")
-    end),
-    router:signal(bed:router(Up), "TERM"),
-    timer:sleep(500), %% one that does not wait is gone by now
-    [] = postgres:query(Locked, "COMMIT"),
-    ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), 20000)),
-    ?assertEqual({1, 0}, {visible(Up), queue_bed:asked(Up)}),
-    postgres:close(Locked).
-
-it_starts_without_a_database(Config) ->
-    queue_bed:clear(Config),
-    Nowhere = [{"LLM_ROUTER_DATABASE_URL", "host=/nowhere dbname=x"}],
-    [with_env(Config, Env, fun(Up) ->
-         ?assertMatch({ok, _}, bed:call(Up, {call_with_prompt, simple,
-                                             <<"Hi">>})),
-         ?assertMatch(#{queue := State}, bed:call(Up, health)),
-         case bed:call(Up, stats) of
-             #{pgmq := nil} -> ?assertEqual(off, State);
-             #{pgmq := Stats} -> ?assertMatch(#{state := State, depth := nil},
-                                              Stats)
-         end
-     end) || {Env, State} <- [{[], off}, {Nowhere, down}]].
-
-%% A router with nothing but this in its environment.
-with_env(Config, Env, Test) ->
-    Up = queue_bed:start_with(Config, #{env => Env}),
-    try
-        Test(Up)
-    after
-        queue_bed:stop(Up)
-    end,
-    Up.
-
-a_wrong_database_is_said(Config) ->
-    [begin
-         {Status, _, Said} = run(Config, [{"LLM_ROUTER_DATABASE_URL", Url}],
-                                 ["--check-config"]),
-         ?assertEqual({Url, 1}, {Url, Status}),
-         ?assertMatch({match, _}, re:run(Said, "LLM_ROUTER_DATABASE_URL")),
-         ?assertEqual(nomatch, re:run(Said, "s3cret"))
-     end || Url <- ["nonsense", "host=/tmp pasword=s3cret",
-                    "postgresql://me:s3cret@h:port/x"]].
-
-run(Config, Env, Args) ->
-    router:run(#{dir => proplists:get_value(priv_dir, Config), cookie => "c",
-                 args => Args,
-                 env => [{"OPENAI_API_KEY", "sk-test-key"} | Env]}).
-
-a_password_is_told_to_nobody(Config) ->
-    File = filename:join(proplists:get_value(priv_dir, Config), "secret.json"),
-    [begin
-         ok = file:write_file(File, test_json:encode(
-                                      #{queue => #{database => Database}})),
-         {Status, _, Said} = run(Config, [], ["--config", File,
-                                              "--check-config"]),
-         ?assertEqual({Database, 1}, {Database, Status}),
-         ?assertMatch({match, _}, re:run(Said, "queue.database")),
-         ?assertEqual(nomatch, re:run(Said, "s3cret"))
-     end || Database <- [<<"host=/tmp password=s3cret">>,
-                         <<"postgresql://me:s3cret@localhost/x">>]],
-    Url = ["postgresql://postgres:s3cret@/llm_router?host=",
-           maps:get(dir, pg(Config))],
-    ok = file:write_file(File, Url),
-    ok = file:change_mode(File, 8#600),
-    Env = [{"LLM_ROUTER_DATABASE_URL_FILE", File}],
-    {0, Printed, _} = run(Config, Env, ["--print-config"]),
-    ?assertEqual(nomatch, re:run(Printed, "s3cret")),
-    queue_bed:clear(Config),
-    Up = with_env(Config, [{"LLM_ROUTER_LOG_LEVEL", "debug"} | Env], fun(On) ->
-        _ = answer(On, chat(<<"Hi">>)),
-        Stats = io_lib:format("~p", [bed:call(On, stats)]),
-        ?assertEqual(nomatch, re:run(Stats, "s3cret"))
-    end),
-    ?assertNot(log_has(Up, "s3cret")).
-
-migrating_again_changes_nothing(Config) ->
-    with(Config, fun(Up) ->
-        Result = answer(Up, #{request_id := Id} = chat(<<"Hi">>)),
-        Self = self(),
-        Pids = [spawn_link(fun() ->
-                               Self ! {self(), postgres:migrate(pg(Up), [])}
-                           end) || _ <- [1, 2, 3]],
-        [receive {Pid, Migrated} -> ?assertMatch({0, _, <<>>}, Migrated) end
-         || Pid <- Pids],
-        ?assertMatch(#{<<"result">> := Result},
-                     queue_bed:row(Up, ai_results, Id)),
-        ?assertMatch(#{<<"status">> := <<"success">>},
-                     answer(Up, chat(<<"Hi">>)))
-    end).
-
-migrating_says_what_is_missing(Config) ->
-    {1, _, NoUrl} = run(Config, [], ["--migrate"]),
-    ?assertMatch({match, _}, re:run(NoUrl, "LLM_ROUTER_DATABASE_URL")),
-    {3, _, NoServer} = run(Config, [{"LLM_ROUTER_DATABASE_URL",
-                                     "host=/nowhere dbname=x"}],
-                           ["--migrate"]),
-    ?assertMatch({match, _}, re:run(NoServer, "/nowhere")),
-    [] = query(Config, "CREATE DATABASE bare"),
-    Bare = postgres:conninfo(pg(Config)) ++ " dbname=bare",
-    {Status, _, NoPgmq} = run(Config, [{"LLM_ROUTER_DATABASE_URL", Bare}],
-                              ["--migrate"]),
-    [] = query(Config, "DROP DATABASE bare"),
-    ?assertEqual(1, Status),
-    ?assertMatch({match, _}, re:run(NoPgmq, "pgmq")).

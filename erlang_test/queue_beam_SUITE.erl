@@ -228,7 +228,7 @@ an_id_of_the_callers_own_is_asked_once(Config) ->
         Opts = #{request_id => string:uppercase(Id)},
         [?assertEqual(Id, enqueue(Up, op(<<"Hi">>), Opts)) || _ <- [1, 2]],
         ?assertMatch({ok, #{request_id := Id}}, await(Up, Id)),
-        _ = queue_bed:all(Up, {Id, 2}),
+        _ = queue_bed:all(Up, Id, 2),
         ?assertEqual(1, queue_bed:asked(Up))
     end).
 
@@ -295,7 +295,7 @@ wrong_options_and_ids_are_refused(Config) ->
     end).
 
 without_a_queue_there_is_none(Config) ->
-    with_env(Config, [], fun(Up) ->
+    queue_bed:with_env(Config, [], fun(Up) ->
         [?assertMatch({error, {unknown_request, #{message := _}}},
                       bed:call(Up, Call))
          || Call <- [{enqueue, op(<<"Hi">>)}, {await, postgres:uuid(), 100},
@@ -304,21 +304,13 @@ without_a_queue_there_is_none(Config) ->
 
 without_a_database_it_cannot_be_reached(Config) ->
     Nowhere = [{"LLM_ROUTER_DATABASE_URL", "host=/nowhere dbname=x"}],
-    with_env(Config, Nowhere, fun(Up) ->
+    queue_bed:with_env(Config, Nowhere, fun(Up) ->
         [?assertMatch({error, {unreachable, #{message := _}}},
                       bed:call(Up, Call))
          || Call <- [{enqueue, op(<<"Hi">>)}, {result, postgres:uuid()}]],
         ?assertMatch({error, {timeout, _}},
                      bed:call(Up, {await, postgres:uuid(), 100}))
     end).
-
-with_env(Config, Env, Test) ->
-    Up = queue_bed:start_with(Config, #{env => Env}),
-    try
-        Test(Up)
-    after
-        queue_bed:stop(Up)
-    end.
 
 who_may_not_call_may_not_enqueue(Config) ->
     with(Config, #{"allow.call" => 'friend@*'}, fun(Up) ->
@@ -347,7 +339,7 @@ an_await_may_come_before_and_after(Config) ->
     with(Config, Never, fun(Up) ->
         Id = postgres:uuid(),
         Early = awaiting(Up, Id),
-        queue_bed:eventually(Up, awaited, 1),
+        queue_bed:await_stats(Up, awaited, 1),
         Id = enqueue(Up, op(<<"Hi">>), #{request_id => Id}),
         {ok, #{text := <<"You wrote: Hi">>}} = Answer = ended(Early),
         ?assertEqual(Answer, await(Up, Id)),
@@ -356,36 +348,24 @@ an_await_may_come_before_and_after(Config) ->
 
 %% One that takes nothing itself, asked before and after.
 another_router_answers_an_await(Config) ->
-    with(Config, #{"queue.max_poll_ms" => 3600000}, fun(Up) ->
-        Other = bed:run_router(Up, bed:node_name(router),
-                               #{connect => [],
-                                 env => queue_bed:env(
-                                          Up, #{"queue.in_flight" => 0,
-                                                "queue.max_poll_ms" =>
-                                                    3600000})}),
-        Server = {llm_router, router:node(Other)},
-        Call = fun(Op) ->
-                       fun() -> gen_server:call(Server, Op, infinity) end
-               end,
-        try
+    Never = #{"queue.max_poll_ms" => 3600000},
+    with(Config, Never, fun(Up) ->
+        queue_bed:with_other(Up, Never#{"queue.in_flight" => 0}, fun(Other) ->
+            Call = fun(Op) ->
+                           fun() -> gen_server:call({llm_router, Other}, Op,
+                                                    infinity)
+                           end
+                   end,
             queue_bed:handle(Up, queue_bed:gate()),
-            bed:eventually(fun() ->
-                maps:get(state, queue_bed:stats(Up, router:node(Other))) =:= up
-            end),
             {ok, Id} = bed:on(bed:caller(Up), Call({enqueue, op(<<"Hi">>)})),
             Question = queue_bed:gated(1),
             Early = begin_on(Up, Call({await, Id, ?WAIT_MS})),
-            bed:eventually(fun() ->
-                maps:get(awaited, queue_bed:stats(Up, router:node(Other)))
-                    =:= 1
-            end),
+            queue_bed:await_stats(Up, Other, awaited, 1),
             queue_bed:open(Question),
             {ok, #{text := <<"You wrote: Hi">>}} = Answer = ended(Early),
             [?assertEqual(Answer, bed:on(bed:caller(Up), Call(Op)))
              || Op <- [{await, Id, ?WAIT_MS}, {result, Id}]]
-        after
-            {exited, 0} = router:stop(Other)
-        end
+        end)
     end).
 
 an_await_ends_after_its_time(Config) ->
@@ -404,7 +384,7 @@ two_callers_may_wait_for_one_id(Config) ->
     with(Config, fun(Up) ->
         Id = postgres:uuid(),
         Waiting = [awaiting(Up, Id) || _ <- lists:seq(1, 5)],
-        queue_bed:eventually(Up, awaited, 5),
+        queue_bed:await_stats(Up, awaited, 5),
         Id = enqueue(Up, op(<<"Hi">>), #{request_id => Id}),
         [{ok, _} = Answer | More] = [ended(Ref) || Ref <- Waiting],
         ?assertEqual(lists:duplicate(4, Answer), More)
@@ -424,9 +404,9 @@ who_dies_waiting_is_forgotten(Config) ->
                 end],
         [begin
              Pid = bed:on(bed:caller(Up), fun() -> spawn(Way) end),
-             queue_bed:eventually(Up, awaited, 1),
+             queue_bed:await_stats(Up, awaited, 1),
              true = bed:on(bed:caller(Up), fun() -> exit(Pid, kill) end),
-             queue_bed:eventually(Up, awaited, 0)
+             queue_bed:await_stats(Up, awaited, 0)
          end || Way <- Ways]
     end).
 
@@ -466,7 +446,7 @@ an_answer_that_somebody_else_wrote_is_checked(Config) ->
 draining_ends_an_await(Config) ->
     with(Config, fun(Up) ->
         Waiting = awaiting(Up, postgres:uuid()),
-        queue_bed:eventually(Up, awaited, 1),
+        queue_bed:await_stats(Up, awaited, 1),
         ok = bed:call(Up, drain),
         ?assertMatch({error, {shutting_down, _}}, ended(Waiting)),
         ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), ?WAIT_MS))
@@ -609,7 +589,7 @@ who_may_not_call_gets_no_notice(Config) ->
         Id = queue_bed:ask(Up, queue_bed:chat(<<"Hi">>,
                                               #{reply_to => [results, Node]})),
         ?assertMatch(#{<<"status">> := <<"success">>}, queue_bed:await(Up, Id)),
-        queue_bed:eventually(Up, in_flight, 0),
+        queue_bed:await_stats(Up, in_flight, 0),
         ?assertMatch(#{notices := 0, done := 1}, queue_bed:stats(Up)),
         ?assertEqual([], sunk(bed:caller(Up), results, 0))
     end).
@@ -621,7 +601,7 @@ stats_tell_what_happens(Config) ->
     [queue_bed:ask(Config, queue_bed:chat(<<"Hi">>)) || _ <- [1, 2]],
     Up = queue_bed:start(Config, #{"queue.in_flight" => 0}),
     try
-        queue_bed:eventually(Up, depth, 2),
+        queue_bed:await_stats(Up, depth, 2),
         ?assertMatch(#{state := up, oldest_age_s := Age, in_flight := 0,
                        read := 0, done := 0, lag_ms := nil}
                          when is_integer(Age), queue_bed:stats(Up)),
@@ -637,10 +617,10 @@ stats_tell_what_happens(Config) ->
         {ok, _} = await(On, Id),
         _ = queue_bed:await(On, enqueue(On, op(<<"Hi">>),
                                         #{request_id => Id})),
-        _ = queue_bed:all(On, {Id, 2}),
+        _ = queue_bed:all(On, Id, 2),
         Wrong = queue_bed:ask(On, queue_bed:chat(<<"Hi">>, #{timeout => soon})),
         _ = queue_bed:await(On, Wrong),
-        queue_bed:eventually(On, in_flight, 0),
+        queue_bed:await_stats(On, in_flight, 0),
         ?assertMatch(#{read := 4, done := 2, failed := 1, dead := 1,
                        returned := 1, answered_again := 1, enqueued := 2,
                        notices := 1, lost := 0, awaited := 0, unstored := 0,

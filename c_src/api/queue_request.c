@@ -48,8 +48,8 @@ static bool find_value(struct decoder *decoder, const struct jv *message,
 /* --- who asks --- */
 
 /* Job queues count their jobs: a number is as good as a text. */
-static bool find_label(struct decoder *decoder, const struct jv *message,
-                       const char *key, struct slice *text)
+static bool find_number(struct decoder *decoder, const struct jv *message,
+                        const char *key, struct slice *text)
 {
     const struct jv *value = find(message, key);
 
@@ -65,17 +65,19 @@ static bool read_labels(struct decoder *decoder, const struct jv *message,
     const struct {
         const char *key;
         struct slice *label;
+        bool (*find)(struct decoder *, const struct jv *, const char *,
+                     struct slice *);
     } labels[] = {
-        {"agent_id", &queued->agent_id},
-        {"workflow", &queued->workflow},
-        {"instance_id", &queued->instance_id},
-        {"job_id", &queued->job_id},
+        {"agent_id", &queued->agent_id, find_text},
+        {"workflow", &queued->workflow, find_text},
+        {"instance_id", &queued->instance_id, find_number},
+        {"job_id", &queued->job_id, find_number},
     };
     struct slice text;
     bool read = find_text(decoder, message, "timestamp", &text);
 
     for (size_t i = 0; i < sizeof(labels) / sizeof(*labels); i++)
-        read = find_label(decoder, message, labels[i].key, &text) &&
+        read = labels[i].find(decoder, message, labels[i].key, &text) &&
                keep_label(decoder, labels[i].key, text, labels[i].label) &&
                read;
     return read;

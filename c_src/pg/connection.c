@@ -460,9 +460,9 @@ static void work_step(struct pg *pg)
 
 /* --- connecting --- */
 
-/* The server ends a
- * statement before its deadline here: a backend that waits for a lock would not
- * notice that its client has gone, and each new attempt would add one. */
+/* The server ends a statement before its deadline here: a backend that waits
+ * for a lock would not notice that its client has gone, and each new attempt
+ * would add one. */
 static void prepare(struct pg *pg)
 {
     struct buf sql;

@@ -1053,7 +1053,7 @@ static void nothing_is_told_after_it_was_freed(void **state)
 {
     (void)state;
     connect_up();
-    ask("SELECT 1 AS v");
+    ask("SELECT pg_sleep(60)");
     turn();
     free_now();
     for (int i = 0; i < 10; i++)

@@ -12,10 +12,11 @@
 -module(queue_bed).
 
 -export([up/2, down/1, pg/1, env/2]).
--export([with/3, start/2, start_with/2, stop/1, clear/1]).
--export([chat/1, chat/2, ask/2, await/2, all/2, row/3]).
+-export([with/3, with_env/3, with_other/3]).
+-export([start/2, start_with/2, stop/1, clear/1, logged/2]).
+-export([chat/1, chat/2, ask/2, await/2, answer/2, all/3, row/3]).
 -export([handle/2, asked/1, says/1, fails/1, fails/2, gate/0, gated/1, open/1]).
--export([stats/1, stats/2, eventually/3]).
+-export([stats/1, stats/2, await_stats/3, await_stats/4]).
 
 -define(GATE_MS, 20000).
 
@@ -58,7 +59,14 @@ text(Integer) -> integer_to_list(Integer).
 -spec with(list(), #{string() => term()}, fun((list()) -> term())) -> ok.
 with(Config, Keys, Test) ->
     clear(Config),
-    Up = start(Config, Keys),
+    beside(start(Config, Keys), Test).
+
+%% Beside one that has just this in its environment.
+-spec with_env(list(), [{string(), string()}], fun((list()) -> term())) -> ok.
+with_env(Config, Env, Test) ->
+    beside(start_with(Config, #{env => Env}), Test).
+
+beside(Up, Test) ->
     try
         Test(Up)
     after
@@ -66,11 +74,25 @@ with(Config, Keys, Test) ->
     end,
     ok.
 
+%% Runs Test with the name of one more router on the same queue.
+-spec with_other(list(), #{string() => term()}, fun((node()) -> term())) -> ok.
+with_other(Up, Keys, Test) ->
+    Other = bed:run_router(Up, bed:node_name(router),
+                           #{connect => [], env => env(Up, Keys)}),
+    Node = router:node(Other),
+    try
+        await_stats(Up, Node, state, up),
+        Test(Node)
+    after
+        {exited, 0} = router:stop(Other)
+    end,
+    ok.
+
 %% A router that is connected to the database.
 -spec start(list(), #{string() => term()}) -> list().
 start(Config, Keys) ->
     Up = start_with(Config, #{env => env(Config, Keys)}),
-    eventually(Up, state, up),
+    await_stats(Up, state, up),
     Up.
 
 %% With Opts of bed:start_router/2, and a name of its own: one that a test
@@ -86,6 +108,11 @@ stop(Up) ->
     ct:log("~ts", [router:stderr(bed:router(Up))]),
     true = lists:member(Stopped, [{exited, 0}, none]),
     ok.
+
+%% Is the text in the router's log?
+-spec logged(list(), iodata()) -> boolean().
+logged(Up, Text) ->
+    string:find(router:stderr(bed:router(Up)), Text) =/= nomatch.
 
 -spec clear(list()) -> ok.
 clear(Config) ->
@@ -115,9 +142,14 @@ ask(Config, #{request_id := Id} = Message) ->
 await(Config, Id) ->
     postgres:await_result(pg(Config), Id).
 
+%% Asks, and gives the result.
+-spec answer(list(), map()) -> map().
+answer(Config, Message) ->
+    await(Config, ask(Config, Message)).
+
 %% All of its results, the oldest first, when there are so many.
--spec all(list(), {binary(), pos_integer()}) -> [map()].
-all(Config, {Id, Count}) ->
+-spec all(list(), binary(), pos_integer()) -> [map()].
+all(Config, Id, Count) ->
     Find = fun() ->
                    [R || #{<<"request_id">> := I} = R
                              <- postgres:results(pg(Config)), I =:= Id]
@@ -190,8 +222,13 @@ stats(Config, Node) ->
     Stats.
 
 %% Waits until one of its figures is so.
--spec eventually(list(), atom(), term()) -> ok.
-eventually(Config, Figure, Value) ->
-    bed:eventually(fun() -> maps:get(Figure, stats(Config)) =:= Value end,
-                   ?GATE_MS),
+-spec await_stats(list(), atom(), term()) -> ok.
+await_stats(Config, Figure, Value) ->
+    await_stats(Config, bed:node(Config), Figure, Value).
+
+-spec await_stats(list(), node(), atom(), term()) -> ok.
+await_stats(Config, Node, Figure, Value) ->
+    bed:eventually(fun() ->
+                           maps:get(Figure, stats(Config, Node)) =:= Value
+                   end, ?GATE_MS),
     ok.
