@@ -95,6 +95,7 @@ a_chat_is_answered(Config) ->
                        <<"status">> := <<"success">>,
                        <<"response">> := <<"You wrote: Name a prime">>,
                        <<"result">> := null, <<"error">> := null,
+                       <<"response_id">> := null,
                        <<"provider">> := <<"openai">>,
                        <<"model">> := <<"gpt-", _/binary>>,
                        <<"attempts">> := 1, <<"complexity">> := <<"simple">>,
@@ -188,25 +189,38 @@ a_chat_has_its_text_as_response(Config) ->
                      answer(Up, op(research, #{topic => <<"Bees">>})))
     end).
 
-%% As it is written, for readers who tell 0 from 0.0.
+%% As it is written, for readers who tell 0 from 0.0. What is not known, what
+%% was not asked, what costs next to nothing, and just a dollar.
 a_cost_always_has_a_decimal_point(Config) ->
-    with(Config, fun(Up) ->
-        Free = queue_bed:ask(Up, chat(<<"Hi">>, #{model =>
-                                                      <<"openai/unpriced">>})),
-        Priced = queue_bed:ask(Up, chat(<<"Hi">>)),
-        Failed = queue_bed:ask(Up, chat(<<"Hi">>, #{timeout => <<"x">>})),
-        Costs = fun(Id) ->
-                        _ = queue_bed:await(Up, Id),
-                        hd(query(Up, ["SELECT message->'cost', "
-                                      "message->'cost_cents' "
-                                      "FROM pgmq.q_ai_results WHERE "
-                                      "message->>'request_id' = '", Id, "'"]))
-                end,
-        ?assertEqual([<<"0.0">>, <<"0.0">>], Costs(Free)),
-        ?assertEqual([<<"0.0">>, <<"0.0">>], Costs(Failed)),
-        [?assertMatch({match, _}, re:run(Cost, "^[0-9]+\\.[0-9]*[1-9]$"))
-         || Cost <- Costs(Priced)]
+    Dollar = #{usage => #{prompt_tokens => 5000000, completion_tokens => 0,
+                          total_tokens => 5000000}},
+    with(Config, #{"cache.max_bytes" => 1000000}, fun(Up) ->
+        queue_bed:handle(Up, [queue_bed:says(<<"Hello">>),
+                              queue_bed:says(<<"Hello">>),
+                              fun(_) ->
+                                  scripted_provider:answer(<<"Hello">>, Dollar)
+                              end]),
+        Priced = #{model => <<"openai/gpt-5.4-nano">>},
+        Cached = Priced#{options => #{cache => true}},
+        [?assertMatch({_, [{match, _}, {match, _}]},
+                      {Expected, [re:run(Cost, ["^", Pattern, "$"])
+                                  || {Cost, Pattern}
+                                         <- lists:zip(costs(Up, More),
+                                                      Expected)]})
+         || {More, Expected} <-
+                [{#{model => <<"openai/unpriced">>}, ["0\\.0", "0\\.0"]},
+                 {#{timeout => <<"x">>}, ["0\\.0", "0\\.0"]},
+                 {Cached, ["0\\.0000[0-9]*[1-9]", "0\\.00[0-9]*[1-9]"]},
+                 {Cached, ["0\\.0", "0\\.0"]},
+                 {Priced, ["1\\.0", "100\\.0"]}]]
     end).
+
+costs(Up, More) ->
+    #{request_id := Id} = Message = chat(<<"Hi">>, More),
+    _ = answer(Up, Message),
+    hd(query(Up, ["SELECT message->'cost', message->'cost_cents'"
+                  " FROM pgmq.q_ai_results WHERE message->>'request_id' = '",
+                  Id, "'"])).
 
 a_schema_or_tools_give_the_whole_response(Config) ->
     Schema = #{type => object, required => [city],
@@ -268,24 +282,27 @@ unknown_keys_and_nulls_are_ignored(Config) ->
     end).
 
 the_api_can_be_chosen(Config) ->
+    Server = #{server_label => <<"docs">>, require_approval => <<"never">>,
+               server_url => <<"https://example.com/mcp">>},
     with(Config, fun(Up) ->
         Model = #{model => <<"openai/some-model">>},
-        [?assertMatch(#{<<"status">> := <<"success">>},
-                      answer(Up, chat(<<"Hi">>, Model#{api_version => Api})))
-         || Api <- [<<"responses">>, <<"chat_completions">>]],
-        ?assertEqual([<<"/v1/responses">>, <<"/v1/chat/completions">>],
+        Asked = fun(More) -> answer(Up, chat(<<"Hi">>, maps:merge(Model, More)))
+                end,
+        ?assertMatch(#{<<"status">> := <<"success">>,
+                       <<"response_id">> := null},
+                     Asked(#{api_version => <<"chat_completions">>})),
+        #{<<"status">> := <<"success">>, <<"response_id">> := Id} =
+            Asked(#{api_version => <<"responses">>}),
+        _ = Asked(#{previous_response_id => Id, store => true,
+                    mcp_servers => [Server]}),
+        ?assertEqual([<<"/v1/chat/completions">>, <<"/v1/responses">>,
+                      <<"/v1/responses">>],
                      [Path || #{path := Path} <- scripted_provider:requests(
                                                    bed:provider(Up))]),
-        Server = #{server_label => <<"docs">>, require_approval => <<"never">>,
-                   server_url => <<"https://example.com/mcp">>},
-        _ = answer(Up, chat(<<"And?">>,
-                            Model#{previous_response_id => <<"resp_1">>,
-                                   store => true, mcp_servers => [Server]})),
-        ?assertMatch(#{<<"previous_response_id">> := <<"resp_1">>,
-                       <<"store">> := true,
+        ?assertMatch(#{<<"previous_response_id">> := Id, <<"store">> := true,
                        <<"tools">> := [#{<<"type">> := <<"mcp">>,
-                                         <<"server_label">> := <<"docs">>}]},
-                     lists:last(asked(Up)))
+                                         <<"server_label">> := <<"docs">>}]}
+                       when is_binary(Id), lists:last(asked(Up)))
     end).
 
 %% ----------------------------------------------------------------- tables
