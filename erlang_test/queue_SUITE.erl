@@ -26,6 +26,7 @@ all() ->
      the_stored_answer_is_the_term_of_a_synchronous_call,
      tables_can_be_left_out,
      without_tables_requests_are_answered_all_the_same,
+     a_table_that_refuses_an_answer_does_not_lose_it,
      %% what fails
      what_can_never_work_fails_at_once_and_blocks_nothing,
      a_dead_letter_holds_the_message,
@@ -399,6 +400,24 @@ without_tables_requests_are_answered_all_the_same(Config) ->
     after
         [Rename(["old_", Table], Table) || Table <- Tables],
         queue_bed:stop(Up)
+    end.
+
+%% The one that it refuses is in no table; those stored with it are.
+a_table_that_refuses_an_answer_does_not_lose_it(Config) ->
+    query(Config, "ALTER TABLE job_results ADD CONSTRAINT odd "
+                  "CHECK (instance_id IS DISTINCT FROM 'odd')"),
+    try
+        with(Config, fun(Up) ->
+            Odd = queue_bed:ask(Up, (chat(<<"Hi">>))#{instance_id => odd}),
+            Others = [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- [1, 2, 3]],
+            [?assertMatch(#{<<"status">> := <<"success">>},
+                          queue_bed:await(Up, Id)) || Id <- [Odd | Others]],
+            ?assertEqual([[<<"3">>]],
+                         query(Config, "SELECT count(*) FROM ai_results")),
+            ?assertEqual(4, queue_bed:asked(Up))
+        end)
+    after
+        query(Config, "ALTER TABLE job_results DROP CONSTRAINT odd")
     end.
 
 %% -------------------------------------------------------------- what fails

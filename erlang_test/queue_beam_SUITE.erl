@@ -23,6 +23,8 @@ all() ->
      a_delay_hides_the_message,
      wrong_operations_are_refused_at_once,
      wrong_options_and_ids_are_refused,
+     what_is_too_large_is_refused_at_once,
+     many_callers_enqueue_and_await_at_once,
      without_a_queue_there_is_none,
      without_a_database_it_cannot_be_reached,
      who_may_not_call_may_not_enqueue,
@@ -37,6 +39,7 @@ all() ->
      an_answer_that_somebody_else_wrote_is_checked,
      draining_ends_an_await,
      draining_waits_for_what_is_being_enqueued,
+     a_draining_router_takes_nothing_new,
      a_request_under_way_can_be_cancelled,
      what_was_enqueued_outlives_the_router,
      %% notices
@@ -294,6 +297,34 @@ wrong_options_and_ids_are_refused(Config) ->
         ?assertEqual(0, postgres:depth(pg(Up)) + postgres:archived(pg(Up)))
     end).
 
+what_is_too_large_is_refused_at_once(Config) ->
+    with(Config, #{"queue.message_bytes" => 4096}, fun(Up) ->
+        ?assertMatch({error, {too_large, _}},
+                     bed:call(Up, {enqueue, op(binary:copy(<<"x">>, 5000))})),
+        ?assertMatch({ok, _}, await(Up, enqueue(Up, op(<<"Hi">>))))
+    end).
+
+many_callers_enqueue_and_await_at_once(Config) ->
+    with(Config, fun(Up) ->
+        Server = {llm_router, bed:node(Up)},
+        Answers = bed:on(bed:caller(Up), fun() ->
+            Self = self(),
+            Ask = fun(Text) ->
+                      {ok, Id} = gen_server:call(Server, {enqueue, op(Text)},
+                                                 infinity),
+                      Self ! {self(), gen_server:call(
+                                        Server, {await, Id, ?WAIT_MS},
+                                        infinity)}
+                  end,
+            Texts = [integer_to_binary(N) || N <- lists:seq(1, 300)],
+            Pids = [{spawn(fun() -> Ask(Text) end), Text} || Text <- Texts],
+            [receive {Pid, Answer} -> {Text, Answer} end
+             || {Pid, Text} <- Pids]
+        end),
+        [?assertMatch({Text, {ok, #{text := <<"You wrote: ", Text/binary>>}}},
+                      {Text, Answer}) || {Text, Answer} <- Answers]
+    end).
+
 without_a_queue_there_is_none(Config) ->
     queue_bed:with_env(Config, [], fun(Up) ->
         [?assertMatch({error, {unknown_request, #{message := _}}},
@@ -452,6 +483,23 @@ draining_ends_an_await(Config) ->
         ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), ?WAIT_MS))
     end).
 
+%% What is under way is answered and stored.
+a_draining_router_takes_nothing_new(Config) ->
+    with(Config, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:gate()),
+        Id = enqueue(Up, op(<<"Hi">>)),
+        Question = queue_bed:gated(1),
+        ok = bed:call(Up, drain),
+        [?assertMatch({error, {shutting_down, _}}, bed:call(Up, Call))
+         || Call <- [{enqueue, op(<<"Hi">>)}, {await, Id, 100}, {result, Id}]],
+        Later = queue_bed:ask(Up, queue_bed:chat(<<"Later">>)),
+        queue_bed:open(Question),
+        ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), ?WAIT_MS)),
+        ?assertMatch(#{<<"status">> := <<"success">>}, queue_bed:await(Up, Id)),
+        ?assertEqual({none, 1}, {postgres:result(pg(Up), Later),
+                                 postgres:depth(pg(Up))})
+    end).
+
 draining_waits_for_what_is_being_enqueued(Config) ->
     with(Config, #{"queue.in_flight" => 0}, fun(Up) ->
         Locked = postgres:connect(pg(Up)),
@@ -467,6 +515,7 @@ draining_waits_for_what_is_being_enqueued(Config) ->
             " AND wait_event_type = 'Lock'")
         end),
         ok = bed:call(Up, drain),
+        timer:sleep(500), %% one that does not wait is gone by now
         [] = postgres:query(Locked, "COMMIT"),
         ?assertMatch({ok, _}, ended(Asking)),
         ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), ?WAIT_MS)),

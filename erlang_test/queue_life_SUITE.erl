@@ -23,6 +23,8 @@ all() ->
      zero_in_flight_takes_none,
      a_reload_changes_what_is_taken,
      queues_can_have_other_names,
+     a_queue_is_not_its_own_results,
+     nobody_need_be_notified,
      several_routers_share_a_queue,
      %% the end and the beginning
      draining_gives_back_what_is_not_begun,
@@ -112,7 +114,7 @@ heard(Listener, Count) ->
 %% ----------------------------------------------------------------- limits
 
 no_more_is_taken_than_in_flight(Config) ->
-    with(Config, #{"queue.in_flight" => 3}, fun(Up) ->
+    with(Config, ?POLL_NEVER#{"queue.in_flight" => 3}, fun(Up) ->
         queue_bed:handle(Up, queue_bed:gate()),
         [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 10)],
         Three = queue_bed:gated(3),
@@ -178,6 +180,28 @@ queues_can_have_other_names(Config) ->
      end || {All, Requests, Dead} <- [{Keys, "in_1", "dead_1"},
                                       {maps:from_list(Names), "in_2",
                                        "in_2_dlq"}]].
+
+a_queue_is_not_its_own_results(Config) ->
+    [begin
+         {Status, _, Said} = run(Config, [{Variable, "ai_requests"}],
+                                 ["--check-config"]),
+         ?assertEqual({Variable, 1}, {Variable, Status}),
+         ?assertMatch({match, _}, re:run(Said, "queue\\."))
+     end || Variable <- ["LLM_ROUTER_QUEUE_RESULTS",
+                         "LLM_ROUTER_QUEUE_DEAD_LETTERS"]].
+
+nobody_need_be_notified(Config) ->
+    queue_bed:clear(Config),
+    File = write(Config, "silent.json",
+                 test_json:encode(#{queue => #{notify_channel => <<>>}})),
+    Up = queue_bed:start_with(Config, #{args => ["--config", File],
+                                        env => queue_bed:env(Config, #{})}),
+    try
+        ?assertMatch(#{<<"status">> := <<"success">>},
+                     answer(Up, chat(<<"Hi">>)))
+    after
+        queue_bed:stop(Up)
+    end.
 
 several_routers_share_a_queue(Config) ->
     Keys = #{"queue.in_flight" => 5},
@@ -318,7 +342,8 @@ write(Config, Name, Text) ->
 
 migrating_again_changes_nothing(Config) ->
     with(Config, fun(Up) ->
-        Result = answer(Up, #{request_id := Id} = chat(<<"Hi">>)),
+        #{request_id := Id} = Message = chat(<<"Hi">>),
+        Result = answer(Up, Message),
         Self = self(),
         Pids = [spawn_link(fun() ->
                                Self ! {self(), postgres:migrate(pg(Up), [])}

@@ -54,6 +54,7 @@ enum {
     DAY_S = 86400,
     MIB = 1024 * 1024,
     QUEUE_NAME_MAX = 47, /* pgmq cuts longer ones */
+    CHANNEL_MAX = 63,
 };
 
 static const char *log_level_fault(struct slice text)
@@ -75,6 +76,12 @@ static const char *queue_name_fault(struct slice text)
             return "must be of a to z, 0 to 9 and _, and not begin with a "
                    "digit";
     return NULL;
+}
+
+/* PostgreSQL refuses longer ones, and with them the whole statement. */
+static const char *channel_fault(struct slice text)
+{
+    return text.size <= CHANNEL_MAX ? NULL : "must have at most 63 bytes";
 }
 
 /* Every scalar key; docs/configuration.md explains each (a test compares). */
@@ -124,7 +131,8 @@ static const struct key keys[] = {
     QUEUE_NAME("results", results_queue, "ai_results"),
     QUEUE_NAME("dead_letters", dead_letter_queue, ""),
     {.section = "queue",
-     .field = FIELD("notify_channel", KIND_TEXT, struct config, notify_channel),
+     .field = FIELD_CHECKED("notify_channel", struct config, notify_channel,
+                            channel_fault),
      .value = "llm_router_results",
      .at_start = "queue.notify_channel"},
     INTEGER("queue", "in_flight", queue_in_flight, 0, 10000, "64"),
@@ -353,9 +361,8 @@ static bool load_database(struct config *config, struct error *err)
                                                          : "queue.results",
                         "must not be empty");
     config->database = url.size > 0 ? url : config->database_key;
-    config->database =
-        slice_make(arena_text(&config->arena, config->database),
-                   config->database.size);
+    config->database = slice_make(arena_text(&config->arena, config->database),
+                                  config->database.size);
     if (config->dead_letter_queue.size > 0)
         return true;
     if (config->requests_queue.size > QUEUE_NAME_MAX - 4)

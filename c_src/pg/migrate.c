@@ -159,7 +159,8 @@ static bool make_pgmq(const struct migration *m, struct error *err)
     return true;
 }
 
-/* A file's number is the first three characters of its name. */
+/* A file's number is the first three characters of its name. What fails is
+ * rolled back by the end of the connection. */
 static bool load_text(const struct migration *m, const char *sql,
                       const char *name, struct error *err)
 {
@@ -174,18 +175,14 @@ static bool load_text(const struct migration *m, const char *sql,
 static bool load_file(const struct migration *m, const char *folder,
                       const char *name, struct error *err)
 {
-    struct error ignored;
     struct arena arena;
     struct slice path, text;
     bool ok;
 
     arena_init(&arena, 0);
     path = arena_printf(&arena, "%s/%s", folder, name);
-    ok = file_read(&arena, path.data, FILE_BYTES_MAX, FILE_ANY, &text, err);
-    if (ok && !load_text(m, text.data, name, err)) {
-        run(m, "ROLLBACK", &ignored);
-        ok = error_in(err, path.data);
-    }
+    ok = file_read(&arena, path.data, FILE_BYTES_MAX, FILE_ANY, &text, err) &&
+         (load_text(m, text.data, name, err) || error_in(err, path.data));
     arena_release(&arena);
     if (ok)
         say(m, "%s: loaded", name);

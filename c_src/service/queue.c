@@ -11,8 +11,8 @@
 enum {
     QUIET_MS = 60000,
     CONNECT_TIMEOUT_MS = 5000,
-    GATHER_MS = 5,            /* for slots to come free, so that a read is
-                                 worth it */
+    GATHER_MS = 5,             /* for slots to come free, so that a read is
+                                  worth it */
     ARRIVE_BYTES = 256 * 1024, /* of messages decoded in one turn */
     MEASURE_MS = 10000,
     PROBE_MS = 5000, /* while something is missing */
@@ -38,8 +38,8 @@ static void look_for_more(struct queue *queue);
 /* Messages. */
 
 static const unsigned edges[] = {
-    [QUEUED_READ] = 1u << QUEUED_ASKING | 1u << QUEUED_ANSWERED |
-                    1u << QUEUED_RETURNING,
+    [QUEUED_READ] =
+        1u << QUEUED_ASKING | 1u << QUEUED_ANSWERED | 1u << QUEUED_RETURNING,
     [QUEUED_ASKING] = 1u << QUEUED_ANSWERED | 1u << QUEUED_RETURNING,
     [QUEUED_ANSWERED] = 1u << QUEUED_STORING | 1u << QUEUED_RETURNING,
     [QUEUED_STORING] = 1u << QUEUED_ANSWERED,
@@ -161,12 +161,12 @@ static void begin(struct queued *queued)
     struct arena_mark mark = dispatch_open(service);
     struct queue_request decoded = {.request.operation = OPERATION_COUNT};
     struct error err;
-    bool ok = queued->json.size > 0
-                  ? queue_request_decode(queued->json, &service->spare,
-                                         &decoded, &err)
-                  : error_set(&err, ERR_TOO_LARGE,
-                              "the message is over %lld bytes",
-                              (long long)service->config->max_message_bytes);
+    bool ok =
+        queued->json.size > 0
+            ? queue_request_decode(queued->json, &service->spare, &decoded,
+                                   &err)
+            : error_set(&err, ERR_TOO_LARGE, "the message is over %lld bytes",
+                        (long long)service->config->max_message_bytes);
 
     if (ok && queued->read_count > service->config->max_reads)
         ok = error_set(&err, ERR_UNREACHABLE,
@@ -384,8 +384,7 @@ static void on_extended(void *context, const struct pg_rows *rows,
         struct queued *queued = map_find(&queue->by_id, MAP_KEY(msg_id));
 
         /* Another number of readings: somebody read it meanwhile. */
-        if (queued &&
-            pg_integer(rows, i, "read_ct", -1) == queued->read_count)
+        if (queued && pg_integer(rows, i, "read_ct", -1) == queued->read_count)
             queued->lease = 0;
     }
     LIST_EACH(link, &queue->held)
@@ -506,8 +505,8 @@ static void on_probed(void *context, const struct pg_rows *rows,
         probe_in(queue, PROBE_MS);
         return;
     }
-    queue->usable = pg_boolean(rows, 0, "pgmq") &&
-                    pg_boolean(rows, 0, "requests");
+    queue->usable =
+        pg_boolean(rows, 0, "pgmq") && pg_boolean(rows, 0, "requests");
     queue->tables = (struct pgmq_tables){
         .answers = config->store_answers && pg_boolean(rows, 0, "answers"),
         .jobs = config->store_jobs && pg_boolean(rows, 0, "jobs"),
@@ -632,9 +631,9 @@ static void connect_others(struct queue *queue)
 static void init_lists(struct queue *queue)
 {
     struct list *const lists[] = {
-        &queue->held,      &queue->arrived,       &queue->answered,
-        &queue->storing,   &queue->returning,     &queue->returning_now,
-        &queue->asking,    &queue->awaited,
+        &queue->held,    &queue->arrived,   &queue->answered,
+        &queue->storing, &queue->returning, &queue->returning_now,
+        &queue->asking,  &queue->awaited,
     };
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
@@ -772,8 +771,8 @@ void queue_put_stats(const struct queue *queue, struct buf *out)
     put_known(out, "oldest_age_s", queue->oldest_s);
     put_known(out, "lag_ms", queue->lag_ms);
     put_count(out, "in_flight", queue->held_count);
-    put_count(out, "unstored", list_size(&queue->answered) +
-                                   list_size(&queue->storing));
+    put_count(out, "unstored",
+              list_size(&queue->answered) + list_size(&queue->storing));
     put_count(out, "awaited", queue->waiter_count);
     put_count(out, "read", counters->read);
     put_count(out, "done", counters->done);

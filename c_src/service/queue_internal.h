@@ -35,10 +35,16 @@ struct queued {
     struct slice notice; /* the message to `notify`, with its end; or empty */
     int64_t return_s;    /* QUEUED_RETURNING: when it may be read again */
     uint64_t lease;      /* the round in which it was extended last */
-    bool unstorable;     /* the database refused its result once */
-    bool alone;          /* stored by a statement of its own */
-    bool uncertain;      /* it may be stored: the connection was lost then */
-    bool failed, dead;   /* for the counters */
+    /* How the database refused it last. It is tried by a statement of its own
+     * then, without the tables after that, and then as a failure. */
+    enum {
+        REFUSED_NEVER,
+        REFUSED_AMONG_OTHERS,
+        REFUSED_ALONE,
+        REFUSED_BARE,
+    } refused;
+    bool uncertain;    /* it may be stored: the connection was lost then */
+    bool failed, dead; /* for the counters */
 };
 
 /* A line about one kind of trouble, now and then. */
@@ -55,8 +61,8 @@ struct queue {
     struct service *service;
     struct pgmq_names names;
     struct pg *reader, *writer, *clients;
-    bool probed; /* since the reader's connection came up */
-    bool usable; /* pgmq and the queues are there */
+    bool probed;               /* since the reader's connection came up */
+    bool usable;               /* pgmq and the queues are there */
     struct pgmq_tables tables; /* there, and wanted */
 
     struct list held;

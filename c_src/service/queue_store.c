@@ -38,8 +38,7 @@ static void put_member(struct buf *out, const char *name, struct slice text)
         buf_append_text(out, "null");
 }
 
-static void put_raw_member(struct buf *out, const char *name,
-                           struct slice json)
+static void put_raw_member(struct buf *out, const char *name, struct slice json)
 {
     buf_printf(out, ",\"%s\":", name);
     if (json.size > 0)
@@ -161,8 +160,8 @@ static int64_t backoff_s(const struct queued *queued, const struct error *err)
 
     if (err->retry_after_ms >= 0)
         return err->retry_after_ms / 1000 + 1;
-    for (int64_t i = 1;
-         i < queued->read_count && delay < config->max_backoff_s; i++)
+    for (int64_t i = 1; i < queued->read_count && delay < config->max_backoff_s;
+         i++)
         delay *= 2;
     if (delay > config->max_backoff_s)
         delay = config->max_backoff_s;
@@ -318,27 +317,40 @@ static bool blames_chance(const struct pg_failure *failure)
     return starts_with_any(failure->sqlstate, classes);
 }
 
-/* The producer gets at least to know that; once more, and it goes back. */
-static void replace(struct queued *queued, const struct pg_failure *failure)
+/* The producer gets at least to know that. */
+static void replace(struct queued *queued)
 {
     const struct request request = queued->message.request;
     struct error err;
     const struct outcome outcome = {&request, &err, NULL};
     struct buf value;
 
-    log_line(LOG_ERROR, "queue", "the result of msg_id=%lld is refused: %s",
-             (long long)queued->msg_id, failure->message);
-    if (queued->unstorable) {
-        queued_return(queued, queued->queue->service->config->max_backoff_s);
-        return;
-    }
     error_set(&err, ERR_INVALID_OUTPUT,
               "the answer cannot be stored in the database");
     buf_init(&value, SIZE_MAX);
     reply_put_error(&value, &err, NULL);
     queued_settle(queued, &outcome, buf_slice(&value));
     buf_release(&value);
-    queued->unstorable = true;
+}
+
+/* Which one of a statement is it, and is it the answer or a table, perhaps of
+ * another program, that cannot take it? */
+static void refused(struct queued *queued, const struct pg_failure *failure,
+                    bool was_alone)
+{
+    if (was_alone)
+        log_line(LOG_ERROR, "queue", "the result of msg_id=%lld is refused: %s",
+                 (long long)queued->msg_id, failure->message);
+    if (!was_alone) {
+        queued->refused = REFUSED_AMONG_OTHERS;
+    } else if (queued->refused < REFUSED_ALONE) {
+        queued->refused = REFUSED_ALONE;
+    } else if (queued->refused == REFUSED_ALONE) {
+        queued->refused = REFUSED_BARE;
+        replace(queued);
+    } else {
+        queued_return(queued, queued->queue->service->config->max_backoff_s);
+    }
 }
 
 static void on_again(void *context)
@@ -364,17 +376,14 @@ static void not_stored(struct queue *queue, const struct pg_failure *failure)
 
         queued->uncertain = queued->uncertain || failure->unknown;
         queued_move(queued, QUEUED_ANSWERED);
-        if (!blames_data(failure))
-            continue;
-        queued->alone = true;
-        if (is_one)
-            replace(queued, failure);
+        if (blames_data(failure))
+            refused(queued, failure, is_one);
     }
     if (blames_data(failure)) {
         queue_store(queue);
     } else if (blames_chance(failure)) {
         again_in(queue, COLLISION_MS);
-    } else if (failure->sqlstate[0] != '0') {
+    } else if (!failure->unknown && failure->sqlstate[0] != '0') {
         if (quiet_is_over(queue, &queue->about_storing))
             log_line(LOG_ERROR, "queue", "results cannot be stored: %s",
                      failure->message);
@@ -415,13 +424,13 @@ static void gather(struct queue *queue, struct buf *items)
         struct queued *queued = LIST_ENTRY(link, struct queued, stage);
 
         if (count == STORE_COUNT ||
-            (count > 0 && (queued->alone || items->size > STORE_BYTES)))
+            (count > 0 && (queued->refused || items->size > STORE_BYTES)))
             break;
         buf_append_byte(items, count == 0 ? '[' : ',');
         buf_append_slice(items, buf_slice(&queued->item));
         queued_move(queued, QUEUED_STORING);
         count++;
-        if (queued->alone)
+        if (queued->refused)
             break;
     }
     buf_append_byte(items, ']');
@@ -429,7 +438,9 @@ static void gather(struct queue *queue, struct buf *items)
 
 static void store_now(void *context)
 {
+    static const struct pgmq_tables none = {.answers = false};
     struct queue *queue = context;
+    const struct queued *first;
     struct buf items;
 
     if (!pg_is_up(queue->writer))
@@ -443,7 +454,9 @@ static void store_now(void *context)
     buf_init(&items, SIZE_MAX);
     gather(queue, &items);
     queue->storing_now = true;
-    pgmq_finish(queue->writer, &queue->names, &queue->tables,
+    first = LIST_ENTRY(queue->storing.next, struct queued, stage);
+    pgmq_finish(queue->writer, &queue->names,
+                first->refused == REFUSED_ALONE ? &none : &queue->tables,
                 buf_slice(&items), on_stored, queue);
     buf_release(&items);
 }

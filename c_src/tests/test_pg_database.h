@@ -263,13 +263,20 @@ static void assert_rows(const char *expected)
 }
 
 /* The column v of a query. */
-static void assert_sql(const char *sql, const char *expected)
+static void query_sql(const char *sql)
 {
     const struct pg_query query = {.sql = sql};
 
     WANT("v");
     pg_query(pg, &query, on_done, NULL);
-    assert_rows(expected);
+    wait_for(1);
+}
+
+static void assert_sql(const char *sql, const char *expected)
+{
+    query_sql(sql);
+    assert_string_equal(got.text, expected);
+    assert_string_equal(got.sqlstate, "");
 }
 
 static void run_sql(const char *sql)

@@ -114,6 +114,8 @@ a_table_that_would_refuse_the_rows_is_probed_as_missing(void **state)
 {
     (void)state;
     run_sql("ALTER TABLE ai_results DROP CONSTRAINT ai_results_pkey");
+    run_sql("CREATE UNIQUE INDEX ON ai_results (request_id)"
+            " WHERE status = 'success'");
     run_sql("ALTER TABLE ai_results ALTER response TYPE varchar(255)");
     run_sql("ALTER TABLE job_results ALTER status SET NOT NULL");
     run_sql("ALTER TABLE job_results ADD serial bigserial NOT NULL");
@@ -124,6 +126,15 @@ a_table_that_would_refuse_the_rows_is_probed_as_missing(void **state)
                 " ai_results response has another type,"
                 " llm_metrics model may not be null,"
                 " llm_metrics tenant may not be null\n");
+}
+
+static void a_table_out_of_reach_is_probed_as_missing(void **state)
+{
+    (void)state;
+    run_sql("CREATE SCHEMA aside");
+    run_sql("ALTER TABLE job_results SET SCHEMA aside");
+    begin_probe();
+    assert_rows("t|t|t|t|t|f|t|job_results is missing\n");
 }
 
 static void metrics_count_what_waits(void **state)
@@ -377,6 +388,8 @@ static void a_failure_is_stored_and_buried(void **state)
                " AS v FROM job_results",
                "failed|too late|0\n");
     assert_sql(COUNT("llm_metrics"), "1\n");
+    assert_string_equal(heard, "pgmq_ai_requests= pgmq_ai_requests= "
+                               "llm_results=" ID_A " ");
 }
 
 static void what_somebody_else_archived_is_not_sent(void **state)
@@ -675,6 +688,7 @@ int main(void)
                                         begin_bare, end),
         MIGRATED(what_is_forbidden_is_probed_without_an_error),
         MIGRATED(a_table_that_would_refuse_the_rows_is_probed_as_missing),
+        MIGRATED(a_table_out_of_reach_is_probed_as_missing),
         MIGRATED(metrics_count_what_waits),
         MIGRATED(what_was_sent_is_read_once_in_order),
         MIGRATED(a_message_with_a_delay_is_read_later),
