@@ -31,7 +31,8 @@ parts() ->
      {"tls", fun bench_tls:sections/1},
      {"takeover", within(fun bench_takeover:sections/1)},
      {"streams", within(fun bench_streams:sections/1)},
-     {"failing", within(fun bench_failing:sections/1)}].
+     {"failing", within(fun bench_failing:sections/1)},
+     {"queue", within(fun bench_queue:sections/1)}].
 
 within(Fun) ->
     fun(Dir) -> with_rig(Dir, Fun) end.

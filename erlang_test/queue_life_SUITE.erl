@@ -1,5 +1,5 @@
-%% A router beside its queue: when it looks, how much it takes, how it shares the
-%% queue with others, how it starts and ends.
+%% Routers beside a queue: when they look, how much they take, how they share
+%% it, how they start and end.
 -module(queue_life_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -29,6 +29,7 @@ all() ->
      %% the end and the beginning
      draining_gives_back_what_is_not_begun,
      draining_gives_back_what_is_being_read,
+     routers_that_come_and_go_ask_nothing_twice,
      it_starts_without_a_database,
      a_wrong_database_is_said,
      a_password_is_told_to_nobody,
@@ -69,6 +70,7 @@ a_message_is_seen_at_once(Config) ->
 
 a_notification_is_enough(Config) ->
     without_trigger(Config, ?POLL_NEVER, fun(Up) ->
+        timer:sleep(300), %% for the look of the beginning
         [begin
              Id = queue_bed:ask(Up, chat(<<"Hi">>)),
              timer:sleep(300),
@@ -277,6 +279,23 @@ draining_gives_back_what_is_being_read(Config) ->
     ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), 20000)),
     ?assertEqual({1, 0}, {visible(Up), queue_bed:asked(Up)}),
     postgres:close(Locked).
+
+%% SIGTERM for each of them, in the middle of its work.
+routers_that_come_and_go_ask_nothing_twice(Config) ->
+    Keys = #{"queue.in_flight" => 5},
+    with(Config, Keys, fun(Up) ->
+        queue_bed:handle(Up, fun(Request) ->
+            [{sleep, 20} | scripted_model:from_document(Request)]
+        end),
+        ask_at_once(Up, 500),
+        [queue_bed:with_other(Up, Keys, fun(_) -> timer:sleep(100) end)
+         || _ <- lists:seq(1, 4)],
+        Results = postgres:await_results(pg(Up), 500),
+        bed:eventually(fun() -> postgres:depth(pg(Up)) =:= 0 end),
+        ?assertEqual(500, length(lists:usort(ids(Results)))),
+        ?assertEqual({500, 500}, {postgres:depth(pg(Up), "ai_results"),
+                                  queue_bed:asked(Up)})
+    end).
 
 it_starts_without_a_database(Config) ->
     queue_bed:clear(Config),

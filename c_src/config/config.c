@@ -145,7 +145,7 @@ static const struct key keys[] = {
      .value = "60",
      .variable = "LLM_ROUTER_VISIBILITY_TIMEOUT"},
     INTEGER("queue", "max_reads", max_reads, 1, 1000, "5"),
-    INTEGER("queue", "backoff_s", backoff_s, 0, DAY_S, "5"),
+    INTEGER("queue", "backoff_s", backoff_s, 0, DAY_S, "15"),
     INTEGER("queue", "max_backoff_s", max_backoff_s, 0, DAY_S, "300"),
     INTEGER("queue", "poll_ms", poll_ms, 10, HOUR_MS, "1000"),
     INTEGER("queue", "max_poll_ms", max_poll_ms, 10, HOUR_MS, "5000"),
@@ -348,6 +348,30 @@ static void choose_state_file(struct config *config)
             config_home_directory());
 }
 
+/* What the router writes must not be what it reads. */
+static bool name_queues(struct config *config, struct error *err)
+{
+    struct slice requests = config->requests_queue;
+
+    if (requests.size == 0 || config->results_queue.size == 0)
+        return error_at(err, ERR_INVALID_REQUEST,
+                        requests.size == 0 ? "queue.requests" : "queue.results",
+                        "must not be empty");
+    if (slice_equal(requests, config->results_queue) ||
+        slice_equal(requests, config->dead_letter_queue))
+        return error_at(err, ERR_INVALID_REQUEST, "queue.requests",
+                        "must be another queue than the results and the dead "
+                        "letters");
+    if (config->dead_letter_queue.size > 0)
+        return true;
+    if (requests.size > QUEUE_NAME_MAX - 4)
+        return error_at(err, ERR_INVALID_REQUEST, "queue.dead_letters",
+                        "must be given: %s_dlq is too long", requests.data);
+    config->dead_letter_queue =
+        arena_printf(&config->arena, "%s_dlq", requests.data);
+    return true;
+}
+
 /* A connection string may hold a password. */
 static bool load_database(struct config *config, struct error *err)
 {
@@ -355,23 +379,10 @@ static bool load_database(struct config *config, struct error *err)
 
     if (!config_load_secret(config, "LLM_ROUTER_DATABASE_URL", &url, err))
         return false;
-    if (config->requests_queue.size == 0 || config->results_queue.size == 0)
-        return error_at(err, ERR_INVALID_REQUEST,
-                        config->requests_queue.size == 0 ? "queue.requests"
-                                                         : "queue.results",
-                        "must not be empty");
     config->database = url.size > 0 ? url : config->database_key;
     config->database = slice_make(arena_text(&config->arena, config->database),
                                   config->database.size);
-    if (config->dead_letter_queue.size > 0)
-        return true;
-    if (config->requests_queue.size > QUEUE_NAME_MAX - 4)
-        return error_at(err, ERR_INVALID_REQUEST, "queue.dead_letters",
-                        "must be given: %s_dlq is too long",
-                        config->requests_queue.data);
-    config->dead_letter_queue =
-        arena_printf(&config->arena, "%s_dlq", config->requests_queue.data);
-    return true;
+    return name_queues(config, err);
 }
 
 bool config_load(struct config *config, const struct config *previous,

@@ -8,6 +8,8 @@
 enum {
     PAUSE_FIRST_MS = 100,
     PAUSE_MAX_MS = 2000,
+    PREPARED_MAX = 32, /* statements of one connection */
+    NAME_SIZE = 24,
     TELL_EVERY_MS = 60 * 1000,
     SETTINGS_MAX = 4096,
 };
@@ -29,12 +31,20 @@ struct watch {
     int events;
 };
 
+/* A statement that the server has planned. */
+struct prepared {
+    const char *sql;
+    char name[NAME_SIZE];
+};
+
 struct query {
     struct list link;
     const char *sql;
     size_t count;
     const char *values[PG_PARAMETERS_MAX]; /* behind this struct */
+    bool fixed;
     bool sent;
+    bool preparing;  /* what runs is its preparation */
     const char *why; /* it failed, unless the server said */
     pg_done *done;
     void *context;
@@ -57,7 +67,9 @@ struct pg {
 
     struct list waiting, failed; /* queries */
     struct query *current;       /* sent */
-    PGresult *result;            /* of it, or of the preparation */
+    struct prepared prepared[PREPARED_MAX];
+    size_t prepared_count;
+    PGresult *result; /* of it, or of the preparation */
     size_t backlog;
     struct loop_task work;
 
@@ -168,6 +180,7 @@ static struct query *query_new(const struct pg_query *query, pg_done *done,
         at += value.size + 1;
     }
     copy->sql = query->sql;
+    copy->fixed = query->fixed;
     copy->count = query->count;
     copy->done = done;
     copy->context = context;
@@ -222,6 +235,7 @@ static void disconnect(struct pg *pg)
     pg->conn = NULL;
     PQclear(pg->result);
     pg->result = NULL;
+    pg->prepared_count = 0;
     pg->last_words[0] = '\0';
     pg->broken = false;
 }
@@ -361,12 +375,38 @@ static void on_prepared(struct pg *pg)
     pg->events.up(pg->context);
 }
 
+static bool execute(struct pg *pg, const struct prepared *prepared)
+{
+    struct query *query = pg->current;
+
+    query->preparing = false;
+    return PQsendQueryPrepared(pg->conn, prepared->name, (int)query->count,
+                               query->values, NULL, NULL, 0);
+}
+
+static void on_statement_prepared(struct pg *pg)
+{
+    PQclear(pg->result);
+    pg->result = NULL;
+    if (!execute(pg, &pg->prepared[pg->prepared_count++]))
+        pg->broken = true;
+    loop_defer(pg->loop, &pg->work, on_work, pg); /* to write it */
+}
+
+/* What it was planned for has changed, or the server knows the plan no more:
+ * a new session has none. */
+static bool blames_plan(const struct pg_failure *failure)
+{
+    return strcmp(failure->sqlstate, "0A000") == 0 ||
+           strcmp(failure->sqlstate, "26000") == 0;
+}
+
 static void on_answer(struct pg *pg)
 {
     struct query *query = pg->current;
     PGresult *result = pg->result;
     struct pg_rows rows = {result};
-    struct pg_failure failure;
+    struct pg_failure failure = {.unknown = false};
 
     pg->current = NULL;
     pg->result = NULL;
@@ -379,6 +419,8 @@ static void on_answer(struct pg *pg)
         query_end(pg, query, NULL, &failure);
     }
     PQclear(result);
+    if (pg->state == PG_UP && blames_plan(&failure))
+        lose(pg, failure.message);
 }
 
 static void tell_notifications(struct pg *pg)
@@ -419,6 +461,8 @@ static void session_step(struct pg *pg)
     if (take_results(pg)) {
         if (pg->state == PG_PREPARING)
             on_prepared(pg);
+        else if (pg->current->preparing && pg_succeeded(pg->result))
+            on_statement_prepared(pg);
         else
             on_answer(pg);
     }
@@ -435,6 +479,25 @@ static void session_step(struct pg *pg)
     }
 }
 
+/* Planning costs more than most statements here. */
+static bool begin_statement(struct pg *pg)
+{
+    struct query *query = pg->current;
+    struct prepared *fresh;
+
+    for (size_t i = 0; query->fixed && i < pg->prepared_count; i++)
+        if (pg->prepared[i].sql == query->sql)
+            return execute(pg, &pg->prepared[i]);
+    if (!query->fixed || pg->prepared_count == PREPARED_MAX)
+        return PQsendQueryParams(pg->conn, query->sql, (int)query->count, NULL,
+                                 query->values, NULL, NULL, 0);
+    fresh = &pg->prepared[pg->prepared_count];
+    fresh->sql = query->sql;
+    snprintf(fresh->name, sizeof(fresh->name), "s%zu", pg->prepared_count);
+    query->preparing = true;
+    return PQsendPrepare(pg->conn, fresh->name, query->sql, 0, NULL);
+}
+
 static void send_next(struct pg *pg)
 {
     struct query *query = LIST_ENTRY(pg->waiting.next, struct query, link);
@@ -444,8 +507,7 @@ static void send_next(struct pg *pg)
     pg->current = query;
     loop_timer_start(pg->loop, &pg->timer, pg->options.query_timeout_ms, on_due,
                      pg);
-    if (PQsendQueryParams(pg->conn, query->sql, (int)query->count, NULL,
-                          query->values, NULL, NULL, 0))
+    if (begin_statement(pg))
         session_step(pg);
     else
         lose(pg, PQerrorMessage(pg->conn));
@@ -454,7 +516,11 @@ static void send_next(struct pg *pg)
 static void work_step(struct pg *pg)
 {
     tell_failed(pg);
-    if (pg->state == PG_UP && !pg->current && !list_is_empty(&pg->waiting))
+    if (pg->state != PG_UP)
+        return;
+    if (pg->current)
+        session_step(pg);
+    else if (!list_is_empty(&pg->waiting))
         send_next(pg);
 }
 

@@ -167,7 +167,8 @@ static bool load_text(const struct migration *m, const char *sql,
     return run(m, "BEGIN", err) && run(m, sql, err) &&
            run_with(m,
                     "INSERT INTO llm_router_migrations (version, name)"
-                    " VALUES (left($1::text, 3)::integer, $1::text)",
+                    " VALUES (left($1::text, 3)::integer, $1::text)"
+                    " ON CONFLICT DO NOTHING",
                     name, err) &&
            run(m, "COMMIT", err);
 }
@@ -189,6 +190,17 @@ static bool load_file(const struct migration *m, const char *folder,
     return ok;
 }
 
+/* Somebody dropped them, or restored the database without them. */
+static bool lacks_tables(const struct migration *m)
+{
+    struct error ignored;
+    PGresult *found = probe(m, &ignored);
+    bool lacks = found && probed(found, "faults")[0] != '\0';
+
+    PQclear(found);
+    return lacks;
+}
+
 static bool load_once(const struct migration *m, const char *folder,
                       const char *name, struct error *err)
 {
@@ -200,7 +212,7 @@ static bool load_once(const struct migration *m, const char *folder,
 
     if (!succeeded(m, result, err))
         return false;
-    if (!loaded)
+    if (!loaded || lacks_tables(m))
         return load_file(m, folder, name, err);
     say(m, "%s: was loaded before", name);
     return true;

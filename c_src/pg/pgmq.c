@@ -22,6 +22,7 @@ void pgmq_metrics(struct pg *pg, const struct pgmq_names *names, pg_done *done,
                " FROM pgmq.metrics($1::text) AS m",
         .parameters = {slice_of(names->requests)},
         .count = 1,
+        .fixed = true,
     };
 
     pg_query(pg, &query, done, context);
@@ -46,11 +47,15 @@ void pgmq_metrics(struct pg *pg, const struct pgmq_names *names, pg_done *done,
     " ORDER BY m.msg_id"
 
 /* CASE: a text that is no UUID must not be cast. */
-#define ANSWERED                                                         \
-    ", (SELECT a.result::text FROM ai_results AS a WHERE a.request_id =" \
-    " CASE WHEN i.request_id ~"                                          \
-    " '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'"            \
-    " THEN i.request_id::uuid END AND a.status = 'success') AS answered"
+#define SUCCESS                                               \
+    " FROM ai_results AS a WHERE a.status = 'success'"        \
+    " AND a.request_id = CASE WHEN i.request_id ~"            \
+    " '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'" \
+    " THEN i.request_id::uuid END"
+#define ANSWERED                                       \
+    ", (SELECT a.result::text" SUCCESS ") AS answered" \
+    ", (SELECT encode(a.answer, 'hex')" SUCCESS        \
+    " AND m.message -> 'reply_to' IS NOT NULL) AS answer"
 
 void pgmq_read(struct pg *pg, const struct pgmq_names *names,
                const struct pgmq_reading *reading, pg_done *done, void *context)
@@ -63,6 +68,7 @@ void pgmq_read(struct pg *pg, const struct pgmq_names *names,
                        number_put(count, reading->count),
                        number_put(max_bytes, reading->max_bytes)},
         .count = 4,
+        .fixed = true,
     };
 
     pg_query(pg, &query, done, context);
@@ -81,6 +87,7 @@ void pgmq_extend(struct pg *pg, const struct pgmq_names *names,
         .parameters = {slice_of(names->requests), ids,
                        number_put(number, seconds)},
         .count = 3,
+        .fixed = true,
     };
 
     pg_query(pg, &query, done, context);
@@ -96,6 +103,7 @@ void pgmq_return(struct pg *pg, const struct pgmq_names *names,
                " pgmq.set_vt($1::text, i.msg_id, i.seconds) AS m",
         .parameters = {slice_of(names->requests), ids},
         .count = 2,
+        .fixed = true,
     };
 
     pg_query(pg, &query, done, context);
@@ -112,6 +120,7 @@ void pgmq_send(struct pg *pg, const struct pgmq_names *names,
         .parameters = {slice_of(names->requests), message,
                        number_put(number, delay)},
         .count = 3,
+        .fixed = true,
     };
 
     pg_query(pg, &query, done, context);
@@ -126,6 +135,7 @@ void pgmq_answers(struct pg *pg, struct slice ids, pg_done *done, void *context)
                " AND a.answer IS NOT NULL",
         .parameters = {ids},
         .count = 1,
+        .fixed = true,
     };
 
     pg_query(pg, &query, done, context);

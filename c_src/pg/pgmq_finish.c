@@ -122,6 +122,7 @@ void pgmq_finish(struct pg *pg, const struct pgmq_names *names,
                        slice_of(names->dead_letters), slice_of(names->channel),
                        items},
         .count = 5,
+        .fixed = true,
     };
 
     pg_query(pg, &query, done, context);

@@ -411,6 +411,13 @@ static void refuse_question(struct job *job, const struct error *err)
         give_up(job);
 }
 
+static void start_clock(struct job *job)
+{
+    if (job->timeout_ms > 0)
+        job->deadline_ms = loop_now_ms(&job->service->loop) + job->timeout_ms;
+    job->timeout_ms = 0;
+}
+
 static void start_attempt(struct job *job)
 {
     struct service *service = job->service;
@@ -587,6 +594,7 @@ void ask(struct job *job)
                   job->attempts);
         job_fail(job, &err);
     } else if (take(job, &refusal, &wait)) {
+        start_clock(job);
         start_attempt(job);
     } else if (wait) {
         line_wait(line_of(job->service, refusal.provider), job,

@@ -49,8 +49,7 @@ static bool is_cacheable(const struct service *service,
         options->previous_response_id.size > 0 || options->mcp_servers)
         return false;
     return options->cache == CACHE_YES ||
-           (options->cache == CACHE_DEFAULT &&
-            config->cache_by_default);
+           (options->cache == CACHE_DEFAULT && config->cache_by_default);
 }
 
 /* An id stands for one question. */
@@ -60,7 +59,8 @@ static void refuse_other_question(struct service *service,
 {
     struct error err;
 
-    error_at(&err, ERR_INVALID_REQUEST, "opts.request_id",
+    error_at(&err, ERR_INVALID_REQUEST,
+             origin->queued ? "request_id" : "opts.request_id",
              "stands for another question, asked a moment ago");
     refuse(service, call, origin, &err);
 }
@@ -173,6 +173,14 @@ static bool cancel(struct service *service, const struct request *request)
     return true;
 }
 
+static void put_cancelled(struct service *service, const struct call *call)
+{
+    bool found = cancel(service, &call->request);
+
+    buf_clear(&service->value);
+    reply_put_boolean(&service->value, found);
+}
+
 static void put_complexity(struct service *service, const struct call *call)
 {
     enum complexity complexity =
@@ -256,13 +264,9 @@ static void answer_at_once(struct service *service, const struct call *call,
     case OP_COMPLEXITY_FOR_TASK:
         put_complexity(service, call);
         break;
-    case OP_CANCEL: {
-        bool found = cancel(service, &call->request);
-
-        buf_clear(out);
-        reply_put_boolean(out, found);
+    case OP_CANCEL:
+        put_cancelled(service, call);
         break;
-    }
     case OP_ENQUEUE:
     case OP_AWAIT:
     case OP_RESULT:

@@ -364,6 +364,10 @@ bool job_start(struct service *service, const struct call *call,
     job->input_tokens = tokens;
     job->connection = origin->connection;
     job->asked = *asked;
+    if (origin->queued) { /* who waits in the queue may as well wait here */
+        job->timeout_ms = job->deadline_ms - job->started_ms;
+        job->deadline_ms = job->started_ms + REQUEST_TIMEOUT_MAX_MS;
+    }
     add_taker(service, job, call, origin);
     if (job->stream) {
         buf_clear(&service->value);

@@ -15,6 +15,9 @@ enum {
                                   worth it */
     ARRIVE_BYTES = 256 * 1024, /* of messages decoded in one turn */
     MEASURE_MS = 10000,
+    EXTEND_AGAIN_MS = 500,
+    TROUBLED = 10,   /* failures one after another */
+    MANY = 100000,   /* messages, which take long to be counted */
     PROBE_MS = 5000, /* while something is missing */
 };
 
@@ -226,8 +229,8 @@ static size_t room_of(const struct queue *queue)
 
 static bool may_read(const struct queue *queue)
 {
-    return queue->usable && !queue->reading && !queue->service->draining &&
-           pg_is_up(queue->reader);
+    return queue->open && queue->usable && !queue->reading &&
+           !queue->service->draining && pg_is_up(queue->reader);
 }
 
 /* No later than it would be anyway. */
@@ -294,12 +297,12 @@ static void take_row(struct queue *queue, const struct pg_rows *rows,
     if (!queue_id_is_valid(queued->message.request_id))
         queued->message.request_id = slice_of(NULL);
     if (answered.size > 0)
-        queued_settle_again(queued, answered);
+        queued_settle_again(queued, answered, pg_text(rows, row, "answer"));
 }
 
 static void not_read(struct queue *queue, const struct pg_failure *failure)
 {
-    if (failure->sqlstate[0] == '0' || failure->unknown)
+    if (pg_is_lost(failure))
         return; /* the connection is new soon */
     if (quiet_is_over(queue, &queue->about_reading))
         log_line(LOG_ERROR, "queue", "cannot read %s: %s",
@@ -336,10 +339,26 @@ static void on_read(void *context, const struct pg_rows *rows,
     service_check_idle(queue->service);
 }
 
+void queue_troubled(struct queue *queue)
+{
+    queue->troubled++;
+    queue->troubled_until_ms = loop_now_ms(&queue->service->loop) +
+                               (uint64_t)config_of(queue)->backoff_s * 1000;
+}
+
+/* While nothing goes well one message at a time is read, now and then: the
+ * others keep their readings for better times. */
+static bool is_troubled(const struct queue *queue)
+{
+    return queue->troubled >= TROUBLED;
+}
+
 void queue_look(struct queue *queue)
 {
     const struct config *config = config_of(queue);
-    size_t room = room_of(queue), batch = (size_t)config->queue_batch;
+    size_t room = room_of(queue);
+    size_t batch = is_troubled(queue) ? 1 : (size_t)config->queue_batch;
+    uint64_t now = loop_now_ms(&queue->service->loop);
     const struct pgmq_reading reading = {
         .count = (uint32_t)(room < batch ? room : batch),
         .seconds = (uint32_t)config->visibility_timeout_s,
@@ -349,6 +368,10 @@ void queue_look(struct queue *queue)
 
     if (!may_read(queue))
         return;
+    if (is_troubled(queue) && now < queue->troubled_until_ms) {
+        look_in(queue, queue->troubled_until_ms - now);
+        return;
+    }
     queue->more = room == 0; /* then a slot that comes free looks again */
     if (room == 0)
         return;
@@ -377,8 +400,12 @@ static void on_extended(void *context, const struct pg_rows *rows,
     struct queue *queue = context;
 
     queue->extending = false;
-    if (failure)
-        return; /* the connection is new soon, and then they are again */
+    if (failure) {
+        if (!pg_is_lost(failure)) /* else when the connection is new */
+            loop_timer_start(&queue->service->loop, &queue->lease,
+                             EXTEND_AGAIN_MS, extend, queue);
+        return;
+    }
     for (size_t i = 0; i < pg_row_count(rows); i++) {
         int64_t msg_id = pg_integer(rows, i, "msg_id", -1);
         struct queued *queued = map_find(&queue->by_id, MAP_KEY(msg_id));
@@ -445,8 +472,9 @@ static void on_measured(void *context, const struct pg_rows *rows,
 
 static void measure_later(struct queue *queue)
 {
-    loop_timer_start(&queue->service->loop, &queue->measure, MEASURE_MS,
-                     measure, queue);
+    loop_timer_start(&queue->service->loop, &queue->measure,
+                     queue->depth > MANY ? 6 * MEASURE_MS : MEASURE_MS, measure,
+                     queue);
 }
 
 static void measure(void *context)
@@ -491,8 +519,21 @@ static void on_probe_again(void *context)
 
 static void probe_in(struct queue *queue, uint64_t delay_ms)
 {
-    loop_timer_start(&queue->service->loop, &queue->look, delay_ms,
+    loop_timer_start(&queue->service->loop, &queue->probe, delay_ms,
                      on_probe_again, queue);
+}
+
+/* Of what is to be written. */
+static bool has_all(const struct queue *queue, const struct pg_rows *rows)
+{
+    const struct config *config = config_of(queue);
+    const struct pgmq_tables *tables = &queue->tables;
+
+    return pg_boolean(rows, 0, "results") &&
+           pg_boolean(rows, 0, "dead_letters") &&
+           tables->answers == config->store_answers &&
+           tables->jobs == config->store_jobs &&
+           tables->metrics == config->store_metrics;
 }
 
 static void on_probed(void *context, const struct pg_rows *rows,
@@ -502,7 +543,8 @@ static void on_probed(void *context, const struct pg_rows *rows,
     const struct config *config = config_of(queue);
 
     if (failure) {
-        probe_in(queue, PROBE_MS);
+        if (!pg_is_lost(failure))
+            probe_in(queue, PROBE_MS);
         return;
     }
     queue->usable =
@@ -518,6 +560,8 @@ static void on_probed(void *context, const struct pg_rows *rows,
         probe_in(queue, PROBE_MS);
         return;
     }
+    if (!has_all(queue, rows))
+        probe_in(queue, QUIET_MS);
     queue_store(queue);
     measure(queue);
     if (!loop_timer_running(&queue->look))
@@ -526,8 +570,13 @@ static void on_probed(void *context, const struct pg_rows *rows,
 
 void queue_probe(struct queue *queue)
 {
-    queue->usable = false;
     pgmq_probe(queue->reader, &queue->names, on_probed, queue);
+}
+
+void queue_open(struct queue *queue)
+{
+    queue->open = true;
+    queue_look(queue);
 }
 
 void queue_changed(struct queue *queue)
@@ -544,6 +593,7 @@ static void on_reader_up(void *context)
 
     queue->reading = false;
     queue->pause_ms = (uint64_t)config_of(queue)->poll_ms;
+    loop_timer_stop(&queue->look);
     extend(queue); /* before anything is read: those held here are ours */
     queue_probe(queue);
 }
@@ -556,6 +606,7 @@ static void on_reader_down(void *context, const struct error *err)
     queue->probed = queue->usable = false;
     queue->depth = queue->oldest_s = -1;
     loop_timer_stop(&queue->look);
+    loop_timer_stop(&queue->probe);
 }
 
 static void on_notified(void *context, struct slice channel,
@@ -563,7 +614,7 @@ static void on_notified(void *context, struct slice channel,
 {
     struct queue *queue = context;
 
-    if (slice_is(channel, queue->names.channel)) {
+    if (slice_is(channel, queue->names.channel) && queue_id_is_valid(payload)) {
         queue_stored(queue, payload);
         return;
     }
@@ -714,6 +765,7 @@ void queue_free(struct queue *queue)
     pg_free(queue->clients);
     loop_timer_stop(&queue->arrive);
     loop_timer_stop(&queue->look);
+    loop_timer_stop(&queue->probe);
     loop_timer_stop(&queue->lease);
     loop_timer_stop(&queue->measure);
     queue->more = false;

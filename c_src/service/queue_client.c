@@ -11,8 +11,10 @@
 #include "llm_router/term/writer.h"
 
 enum {
-    BACKLOG_MAX = 10000, /* statements of callers that wait */
-    LOOK_UP_MAX = 1000,  /* ids of one statement */
+    BACKLOG_MAX = 4000, /* statements of callers that wait: the connection
+                           takes a few more */
+    ASKING_MAX_BYTES = 256 * 1024 * 1024,
+    LOOK_UP_MAX = 1000, /* ids of one statement */
     AWAITED_MAX = 100000,
     ANSWER_DEPTH = 1024,
     VERSION_TAG = 131,
@@ -27,6 +29,7 @@ struct asking {
     struct origin origin;
     enum operation operation;
     struct slice id;
+    size_t bytes; /* of its message */
 };
 
 /* An id that somebody waits for. */
@@ -67,9 +70,10 @@ static bool is_there(const struct service *service, struct error *err)
     if (!pg_is_up(queue->clients))
         return error_set(err, ERR_UNREACHABLE,
                          "the database of the queue cannot be reached");
-    if (pg_backlog(queue->clients) >= BACKLOG_MAX)
+    if (pg_backlog(queue->clients) >= BACKLOG_MAX ||
+        queue->asking_bytes > ASKING_MAX_BYTES)
         return error_set(err, ERR_OVERLOADED,
-                         "%d statements wait for the database", BACKLOG_MAX);
+                         "too much waits for the database of the queue");
     return true;
 }
 
@@ -92,6 +96,7 @@ static void asking_free(struct asking *asking)
 {
     struct service *service = asking->queue->service;
 
+    asking->queue->asking_bytes -= asking->bytes;
     list_remove(&asking->link);
     arena_release(&asking->arena);
     mem_free(asking);
@@ -100,10 +105,9 @@ static void asking_free(struct asking *asking)
 
 static void fail(struct asking *asking, const struct pg_failure *failure)
 {
-    bool refused = failure->sqlstate[0] != '\0' && failure->sqlstate[0] != '0';
     struct error err;
 
-    error_set(&err, refused ? ERR_PROVIDER_ERROR : ERR_UNREACHABLE,
+    error_set(&err, pg_is_lost(failure) ? ERR_UNREACHABLE : ERR_PROVIDER_ERROR,
               "the database of the queue: %s", failure->message);
     answer_error(asking->queue->service, &asking->reply, &asking->origin,
                  asking->operation, &err);
@@ -149,6 +153,16 @@ static bool make_id(char id[QUEUE_ID_SIZE + 1])
     return true;
 }
 
+/* At most: the database writes a space behind each comma and colon. */
+static size_t jsonb_size(struct slice json)
+{
+    size_t size = json.size;
+
+    for (size_t i = 0; i < json.size; i++)
+        size += json.data[i] == ',' || json.data[i] == ':';
+    return size;
+}
+
 bool queue_enqueue(struct service *service, const struct call *call,
                    const struct origin *origin, struct error *err)
 {
@@ -168,14 +182,18 @@ bool queue_enqueue(struct service *service, const struct call *call,
     }
     buf_init(&message, SIZE_MAX);
     queue_request_put(&message, enqueued, id, loop_unix_ms());
-    if (message.size > (size_t)service->config->max_message_bytes) {
+    if (jsonb_size(buf_slice(&message)) >
+        (size_t)service->config->max_message_bytes) {
         error_set(err, ERR_TOO_LARGE,
                   "%zu bytes as a message, limit %lld (queue.message_bytes)",
-                  message.size, (long long)service->config->max_message_bytes);
+                  jsonb_size(buf_slice(&message)),
+                  (long long)service->config->max_message_bytes);
         buf_release(&message);
         return false;
     }
     asking = asking_new(queue, call, origin, id);
+    asking->bytes = message.size;
+    queue->asking_bytes += message.size;
     pgmq_send(queue->clients, &queue->names, buf_slice(&message),
               (uint32_t)enqueued->delay_s, on_sent, asking);
     buf_release(&message);
@@ -220,6 +238,15 @@ static bool is_answer(struct slice bytes, size_t max_bytes)
            (term_is_atom(first, "ok") || term_is_atom(first, "error"));
 }
 
+bool queue_read_answer(struct slice hex, struct buf *out)
+{
+    if (!read_hex(hex, out) || out->failed ||
+        !is_answer(buf_slice(out), out->max))
+        return false;
+    buf_drop_front(out, 1);
+    return true;
+}
+
 /* To service->value. */
 static void put_stored(struct service *service, struct slice hex)
 {
@@ -227,11 +254,8 @@ static void put_stored(struct service *service, struct slice hex)
     struct error err;
 
     buf_clear(out);
-    if (read_hex(hex, out) && !out->failed &&
-        is_answer(buf_slice(out), out->max)) {
-        buf_drop_front(out, 1);
+    if (queue_read_answer(hex, out))
         return;
-    }
     buf_clear(out);
     error_set(&err, ERR_BAD_RESPONSE, "the stored answer cannot be read");
     reply_put_error(out, &err, NULL);
@@ -244,16 +268,25 @@ static void put_id(struct buf *ids, struct slice id)
     jv_put_string(ids, id);
 }
 
-/* {result, RequestId}. */
+/* {result, RequestId}, and {await, RequestId, 0}. */
+
+static void fail_in_time(struct error *err)
+{
+    error_set(err, ERR_TIMEOUT, "no result was stored in time");
+}
 
 static void on_result(void *context, const struct pg_rows *rows,
                       const struct pg_failure *failure)
 {
     struct asking *asking = context;
     struct service *service = asking->queue->service;
+    struct error err;
 
     if (failure) {
         fail(asking, failure);
+    } else if (pg_row_count(rows) == 0 && asking->operation == OP_AWAIT) {
+        fail_in_time(&err);
+        answer_error(service, &asking->reply, &asking->origin, OP_AWAIT, &err);
     } else {
         if (pg_row_count(rows) > 0) {
             put_stored(service, pg_text(rows, 0, "answer"));
@@ -261,7 +294,7 @@ static void on_result(void *context, const struct pg_rows *rows,
             buf_clear(&service->value);
             term_put_atom(&service->value, "pending");
         }
-        deliver(service, &asking->reply, &asking->origin, OP_RESULT);
+        deliver(service, &asking->reply, &asking->origin, asking->operation);
     }
     asking_free(asking);
 }
@@ -343,7 +376,7 @@ static void on_deadline(void *context)
 {
     struct error err;
 
-    error_set(&err, ERR_TIMEOUT, "no result was stored in time");
+    fail_in_time(&err);
     dismiss(context, &err);
 }
 
@@ -464,6 +497,8 @@ bool queue_await(struct service *service, const struct call *call,
 
     if (!queue)
         return is_there(service, err);
+    if (call->request.wait_ms == 0)
+        return queue_result(service, call, origin, err);
     if (queue->waiter_count >= AWAITED_MAX)
         return error_set(err, ERR_OVERLOADED, "%d callers wait for results",
                          AWAITED_MAX);

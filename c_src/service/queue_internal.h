@@ -43,6 +43,8 @@ struct queued {
         REFUSED_ALONE,
         REFUSED_BARE,
     } refused;
+    uint64_t again_ms; /* QUEUED_ANSWERED: not before */
+    unsigned tries;    /* of it alone that failed for what may pass */
     bool uncertain;    /* it may be stored: the connection was lost then */
     bool failed, dead; /* for the counters */
 };
@@ -77,7 +79,13 @@ struct queue {
     size_t asked; /* messages of the last read */
     bool more;    /* it was full, or somebody said so */
     uint64_t pause_ms;
+    /* Requests one after another that failed for what may pass, and until when
+     * nothing is read for that. */
+    size_t troubled;
+    uint64_t troubled_until_ms;
     uint64_t due_ms; /* when one that went back can be read; 0: none */
+    struct loop_timer probe;
+    bool open; /* the node is ready: whoever reads can also be called */
     struct loop_timer lease;
     uint64_t lease_round;
     bool extending;
@@ -93,6 +101,7 @@ struct queue {
     struct list asking;  /* statements that are under way */
     struct list awaited; /* ids that somebody waits for */
     struct map awaited_by_id;
+    size_t asking_bytes; /* of messages on their way to the database */
     size_t waiter_count;
     struct loop_task look_up;
     struct loop_timer recheck;
@@ -113,6 +122,8 @@ bool quiet_is_over(struct queue *queue, struct quiet *quiet);
 void queue_look(struct queue *queue);
 /* A message went back, and can be read again in so many seconds. */
 void queue_returned(struct queue *queue, int64_t seconds);
+/* A request failed for what may pass: so may those behind it. */
+void queue_troubled(struct queue *queue);
 /* What the database has is looked at again. */
 void queue_probe(struct queue *queue);
 /* The end of a message here; it must be in no job. */
@@ -125,8 +136,10 @@ void queued_move(struct queued *queued, enum queued_state state);
  * gets (a raw term). */
 void queued_settle(struct queued *queued, const struct outcome *outcome,
                    struct slice value);
-/* The same of an answer that is stored already: only sent. */
-void queued_settle_again(struct queued *queued, struct slice result);
+/* The same of an answer that is stored already: only sent, and noticed if its
+ * term is given in hexadecimal digits. */
+void queued_settle_again(struct queued *queued, struct slice result,
+                         struct slice hex);
 /* Back to the queue, to be read again in so many seconds. */
 void queued_return(struct queued *queued, int64_t seconds);
 /* The writer is there, or has nothing to do. */
@@ -138,6 +151,8 @@ void queue_store_release(struct queue *queue);
 /* A result was stored, here or elsewhere: who waits for it is answered. */
 void queue_stored(struct queue *queue, struct slice request_id);
 void queue_clients_up(struct queue *queue);
+/* A stored answer to `out`, without a version byte. False: it is none. */
+bool queue_read_answer(struct slice hex, struct buf *out);
 /* All who wait get the error. */
 void queue_dismiss(struct queue *queue, const struct error *err);
 void queue_client_release(struct queue *queue);

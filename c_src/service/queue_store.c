@@ -8,7 +8,8 @@
 enum {
     STORE_COUNT = 100, /* results of one statement */
     STORE_BYTES = 8 * 1024 * 1024,
-    STORE_AGAIN_MS = 1000,
+    AGAIN_MS = 1000, /* doubled up to */
+    AGAIN_MAX_MS = 8000,
     COLLISION_MS = 50, /* after a deadlock */
     VERSION_TAG = 131,
 };
@@ -128,9 +129,28 @@ void queued_settle(struct queued *queued, const struct outcome *outcome,
     };
 }
 
-void queued_settle_again(struct queued *queued, struct slice result)
+/* Who asked again waits as whoever asked first did. */
+static void notice_again(struct queued *queued, struct slice hex)
+{
+    struct queue_request decoded;
+    struct error ignored;
+    struct buf value;
+
+    queue_request_decode(queued->json, &queued->arena, &decoded, &ignored);
+    queued->message.notify = decoded.notify;
+    buf_init(&value, SIZE_MAX);
+    if (queue_read_answer(hex, &value))
+        keep_notice(queued, buf_slice(&value));
+    buf_release(&value);
+}
+
+void queued_settle_again(struct queued *queued, struct slice result,
+                         struct slice hex)
 {
     struct buf *out = &queued->item;
+
+    if (hex.size > 0)
+        notice_again(queued, hex);
 
     buf_printf(out, "{\"msg_id\":%lld,\"again\":true,\"result\":",
                (long long)queued->msg_id);
@@ -144,9 +164,23 @@ void queued_settle_again(struct queued *queued, struct slice result)
 
 /* What became of a request. */
 
-/* May it go well later, without anybody doing anything about it? */
-static bool may_pass(enum error_code code)
+/* Money or a key that somebody has to see to. */
+static bool is_of_router(enum error_code code)
 {
+    return code == ERR_BUDGET_EXCEEDED || code == ERR_QUOTA_EXCEEDED ||
+           code == ERR_UNAUTHORIZED;
+}
+
+/* May it go well later, without anybody doing anything about it? Time that ran
+ * out before anybody was asked ran out in a line of this router. */
+static bool may_pass(const struct outcome *outcome)
+{
+    enum error_code code = outcome->err->code;
+
+    if (code == ERR_TIMEOUT)
+        return outcome->account && outcome->account->attempts == 0;
+    if (is_of_router(code))
+        return true;
     return code == ERR_RATE_LIMITED || code == ERR_OVERLOADED ||
            code == ERR_UNREACHABLE || code == ERR_PROVIDER_ERROR ||
            code == ERR_BAD_RESPONSE;
@@ -158,15 +192,16 @@ static int64_t backoff_s(const struct queued *queued, const struct error *err)
     const struct config *config = queued->queue->service->config;
     int64_t delay = config->backoff_s;
 
-    if (err->retry_after_ms >= 0)
-        return err->retry_after_ms / 1000 + 1;
+    if (is_of_router(err->code))
+        return config->max_backoff_s;
     for (int64_t i = 1; i < queued->read_count && delay < config->max_backoff_s;
          i++)
         delay *= 2;
-    if (delay > config->max_backoff_s)
-        delay = config->max_backoff_s;
-    return delay - (int64_t)(0.25 * (double)delay *
-                             service_chance(queued->queue->service));
+    delay -= (int64_t)(0.25 * (double)delay *
+                       service_chance(queued->queue->service));
+    if (err->retry_after_ms >= 0 && delay <= err->retry_after_ms / 1000)
+        delay = err->retry_after_ms / 1000 + 1;
+    return delay < config->max_backoff_s ? delay : config->max_backoff_s;
 }
 
 void queued_answered(struct queued *queued, const struct outcome *outcome)
@@ -178,14 +213,17 @@ void queued_answered(struct queued *queued, const struct outcome *outcome)
         queued_return(queued, 0);
         return;
     }
-    if (err && may_pass(err->code) &&
+    if (err && may_pass(outcome) &&
         queued->read_count < service->config->max_reads) {
         log_line(LOG_INFO, "queue", "msg_id=%lld read=%lld goes back: %s %s",
                  (long long)queued->msg_id, (long long)queued->read_count,
                  error_atom(err->code), err->message);
+        queue_troubled(queued->queue);
         queued_return(queued, backoff_s(queued, err));
         return;
     }
+    if (!err)
+        queued->queue->troubled = 0;
     queued_settle(queued, outcome, buf_slice(&service->value));
     if (queued->dead)
         log_line(LOG_WARN, "queue", "msg_id=%lld is a dead letter: %s%s%s %s",
@@ -215,6 +253,9 @@ static void on_returned(void *context, const struct pg_rows *rows,
     struct queue *queue = context;
 
     (void)rows;
+    if (failure && quiet_is_over(queue, &queue->about_storing))
+        log_line(LOG_WARN, "queue", "messages cannot be given back: %s",
+                 failure->message);
     LIST_EACH(link, &queue->returning_now)
     {
         struct queued *queued = LIST_ENTRY(link, struct queued, stage);
@@ -353,43 +394,50 @@ static void refused(struct queued *queued, const struct pg_failure *failure,
     }
 }
 
-static void on_again(void *context)
+/* Whoever is to blame is tried alone, and then less and less often. */
+static void hold_up(struct queued *queued, bool was_alone)
 {
-    struct queue *queue = context;
+    uint64_t pause = AGAIN_MS;
 
-    queue_store(queue);
+    if (!was_alone && queued->refused == REFUSED_NEVER)
+        queued->refused = REFUSED_AMONG_OTHERS;
+    if (!was_alone)
+        return;
+    for (unsigned i = 0; i < queued->tries && pause < AGAIN_MAX_MS; i++)
+        pause *= 2;
+    queued->tries++;
+    queued->again_ms = loop_now_ms(&queued->queue->service->loop) + pause;
 }
 
-static void again_in(struct queue *queue, uint64_t delay_ms)
+static void not_stored_one(struct queued *queued,
+                           const struct pg_failure *failure, bool was_alone)
 {
-    loop_timer_start(&queue->service->loop, &queue->store_again, delay_ms,
-                     on_again, queue);
+    queued->uncertain = queued->uncertain || failure->unknown;
+    queued_move(queued, QUEUED_ANSWERED);
+    if (pg_is_lost(failure))
+        return; /* the connection is new soon */
+    if (blames_data(failure))
+        refused(queued, failure, was_alone);
+    else if (blames_chance(failure))
+        queued->again_ms =
+            loop_now_ms(&queued->queue->service->loop) + COLLISION_MS;
+    else
+        hold_up(queued, was_alone);
 }
 
 static void not_stored(struct queue *queue, const struct pg_failure *failure)
 {
     bool is_one = queue->storing.next->next == &queue->storing;
 
-    LIST_EACH(link, &queue->storing)
-    {
-        struct queued *queued = LIST_ENTRY(link, struct queued, stage);
-
-        queued->uncertain = queued->uncertain || failure->unknown;
-        queued_move(queued, QUEUED_ANSWERED);
-        if (blames_data(failure))
-            refused(queued, failure, is_one);
-    }
-    if (blames_data(failure)) {
-        queue_store(queue);
-    } else if (blames_chance(failure)) {
-        again_in(queue, COLLISION_MS);
-    } else if (!failure->unknown && failure->sqlstate[0] != '0') {
-        if (quiet_is_over(queue, &queue->about_storing))
-            log_line(LOG_ERROR, "queue", "results cannot be stored: %s",
-                     failure->message);
+    if (!pg_is_lost(failure) && !blames_data(failure) &&
+        !blames_chance(failure) && quiet_is_over(queue, &queue->about_storing))
+        log_line(LOG_ERROR, "queue", "results cannot be stored: %s",
+                 failure->message);
+    if (failure->sqlstate[0] == '4' && !blames_chance(failure))
         queue_probe(queue);
-        again_in(queue, STORE_AGAIN_MS);
-    } /* else when the connection is there again */
+    LIST_EACH(link, &queue->storing)
+    not_stored_one(LIST_ENTRY(link, struct queued, stage), failure, is_one);
+    queue_store(queue);
 }
 
 static void on_stored(void *context, const struct pg_rows *rows,
@@ -414,51 +462,70 @@ static void on_stored(void *context, const struct pg_rows *rows,
     queue_store(queue);
 }
 
-/* The next ones for one statement, as a JSON array. */
-static void gather(struct queue *queue, struct buf *items)
+/* The next ones for one statement, as a JSON array; one that was refused is
+ * alone. *again_ms: when the next of the others may be tried. */
+static size_t gather(struct queue *queue, struct buf *items, uint64_t *again_ms)
 {
+    uint64_t now = loop_now_ms(&queue->service->loop);
     size_t count = 0;
 
     LIST_EACH(link, &queue->answered)
     {
         struct queued *queued = LIST_ENTRY(link, struct queued, stage);
 
-        if (count == STORE_COUNT ||
-            (count > 0 && (queued->refused || items->size > STORE_BYTES)))
-            break;
+        if (queued->again_ms > now && queued->again_ms < *again_ms)
+            *again_ms = queued->again_ms;
+        if (queued->again_ms > now || (count > 0 && queued->refused))
+            continue;
         buf_append_byte(items, count == 0 ? '[' : ',');
         buf_append_slice(items, buf_slice(&queued->item));
         queued_move(queued, QUEUED_STORING);
-        count++;
-        if (queued->refused)
+        if (++count == STORE_COUNT || queued->refused ||
+            items->size > STORE_BYTES)
             break;
     }
     buf_append_byte(items, ']');
+    return count;
+}
+
+static void on_again(void *context)
+{
+    queue_store(context);
+}
+
+static void store_next(struct queue *queue)
+{
+    static const struct pgmq_tables none = {.answers = false};
+    uint64_t again_ms = UINT64_MAX;
+    const struct queued *first;
+    struct buf items;
+
+    buf_init(&items, SIZE_MAX);
+    if (gather(queue, &items, &again_ms) > 0) {
+        queue->storing_now = true;
+        first = LIST_ENTRY(queue->storing.next, struct queued, stage);
+        pgmq_finish(queue->writer, &queue->names,
+                    first->refused == REFUSED_ALONE ? &none : &queue->tables,
+                    buf_slice(&items), on_stored, queue);
+    } else if (again_ms != UINT64_MAX) {
+        loop_timer_start(&queue->service->loop, &queue->store_again,
+                         again_ms - loop_now_ms(&queue->service->loop),
+                         on_again, queue);
+    }
+    buf_release(&items);
 }
 
 static void store_now(void *context)
 {
-    static const struct pgmq_tables none = {.answers = false};
     struct queue *queue = context;
-    const struct queued *first;
-    struct buf items;
 
     if (!pg_is_up(queue->writer))
         let_go(queue);
     if (!queue->probed || !pg_is_up(queue->writer))
         return;
     give_back(queue);
-    if (queue->storing_now || list_is_empty(&queue->answered) ||
-        loop_timer_running(&queue->store_again))
-        return;
-    buf_init(&items, SIZE_MAX);
-    gather(queue, &items);
-    queue->storing_now = true;
-    first = LIST_ENTRY(queue->storing.next, struct queued, stage);
-    pgmq_finish(queue->writer, &queue->names,
-                first->refused == REFUSED_ALONE ? &none : &queue->tables,
-                buf_slice(&items), on_stored, queue);
-    buf_release(&items);
+    if (!queue->storing_now)
+        store_next(queue);
 }
 
 /* At the end of the turn: what was answered in it is stored together. */

@@ -131,6 +131,8 @@ static void on_ready(void *context)
              server->service.config->node_name);
     printf("ready %s\n", server->service.config->node_name);
     fflush(stdout);
+    if (server->service.queue)
+        queue_open(server->service.queue);
 }
 
 static void on_failed(void *context, const struct error *err)
@@ -331,9 +333,9 @@ static void release(struct server *server)
     LIST_EACH(link, &service->jobs)
     job_cancel(LIST_ENTRY(link, struct job, link));
     loop_timer_stop(&server->drain_limit);
+    queue_free(service->queue);
     node_free(service->node);
     http_free(service->upstream.http);
-    queue_free(service->queue);
     reload_release(service);
     spending_free(service->spending);
     release_lines(service);

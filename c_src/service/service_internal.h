@@ -175,6 +175,7 @@ struct job {
     int retries; /* of the current question to the current candidate */
     uint64_t started_ms;
     uint64_t deadline_ms;
+    uint64_t timeout_ms; /* it begins with the first attempt; 0: it has begun */
     int64_t input_tokens; /* estimate */
     struct usage usage;
     double cost_usd;
@@ -311,6 +312,8 @@ void access_release(struct service *service);
 
 /* NULL: none is configured. */
 struct queue *queue_new(struct service *service);
+/* The node can be called: from now on messages are taken. */
+void queue_open(struct queue *queue);
 /* A new configuration was taken over. */
 void queue_changed(struct queue *queue);
 /* No more is taken; what was not begun goes back, who awaits is told. */

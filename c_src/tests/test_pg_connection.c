@@ -485,12 +485,13 @@ static void a_refused_query_leaves_the_connection_usable(void **state)
 static void messages_are_without_the_values_of_a_query(void **state)
 {
     const struct pg_query queries[] = {
-        {"SELECT $1::bigint", {SLICE_LITERAL("a secret")}, 1},
-        {"SELECT $1::jsonb", {SLICE_LITERAL("{a secret}")}, 1},
-        {"SELECT $1::timestamptz", {SLICE_LITERAL("a secret")}, 1},
+        {"SELECT $1::bigint", {SLICE_LITERAL("a secret")}, 1, false},
+        {"SELECT $1::jsonb", {SLICE_LITERAL("{a secret}")}, 1, false},
+        {"SELECT $1::timestamptz", {SLICE_LITERAL("a secret")}, 1, false},
         {"INSERT INTO t SELECT $1 FROM generate_series(1, 2)",
          {SLICE_LITERAL("a secret")},
-         1},
+         1,
+         false},
     };
 
     (void)state;

@@ -233,7 +233,7 @@ static void a_bad_file_is_named_and_leaves_nothing(void **state)
     assert_false(migrate_as("postgres", directory));
     assert_non_null(strstr(fault.path, "/priv/sql"));
     assert_string_equal(fault.message, "has no file 001_*.sql");
-    write_file("001_good.sql", "CREATE TABLE good ();");
+    write_file("001_good.sql", "CREATE TABLE IF NOT EXISTS good ();");
     write_file("002_bad.sql", "CREATE TABLE bad (); CREATE TABLE bad ();");
     write_file("003_old.sql~", "of an editor");
     write_file("004_unreached.sql", "after a gap");

@@ -73,6 +73,12 @@ struct pg_failure {
 
 struct pg_rows; /* lent during the callback */
 
+/* Is it the connection's fault, which is made anew then? */
+static inline bool pg_is_lost(const struct pg_failure *failure)
+{
+    return failure->unknown || strncmp(failure->sqlstate, "08", 2) == 0;
+}
+
 /* Once for each query; `rows` is NULL on failure, `failure` on success. May
  * call pg_query and pg_free. */
 typedef void pg_done(void *context, const struct pg_rows *rows,
@@ -88,6 +94,9 @@ struct pg_query {
     const char *sql;
     struct slice parameters[PG_PARAMETERS_MAX];
     size_t count;
+    /* The text of `sql` never changes: it is planned once for a connection, and
+     * known again by its address. */
+    bool fixed;
 };
 void pg_query(struct pg *pg, const struct pg_query *query, pg_done *done,
               void *context);

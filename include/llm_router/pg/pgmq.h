@@ -56,7 +56,8 @@ struct pgmq_reading {
  * a delay included: pgmq does not keep that), `bytes`, `message` (any JSON;
  * null: over max_bytes), `request_id` (as in the message, if it is a string of
  * at most 128 bytes), `answered` (the result message of that id that is stored
- * as a success). */
+ * as a success), `answer` (its BEAM term in hexadecimal digits, if the message
+ * has a `reply_to`). */
 void pgmq_read(struct pg *pg, const struct pgmq_names *names,
                const struct pgmq_reading *reading, pg_done *done,
                void *context);
