@@ -21,6 +21,7 @@ all() ->
      %% limits
      no_more_is_taken_than_in_flight,
      zero_in_flight_takes_none,
+     while_nothing_goes_well_little_is_read,
      a_reload_changes_what_is_taken,
      queues_can_have_other_names,
      a_queue_is_not_its_own_results,
@@ -127,6 +128,22 @@ no_more_is_taken_than_in_flight(Config) ->
         _ = postgres:await_results(pg(Up), 10),
         ?assertMatch(#{max_in_flight := 3},
                      scripted_provider:counters(bed:provider(Up)))
+    end).
+
+%% The readings of a message are counted: an outage must not use them all up.
+while_nothing_goes_well_little_is_read(Config) ->
+    with(Config, #{"queue.in_flight" => 5, "queue.backoff_s" => 1,
+                   "queue.max_reads" => 100, "retry.max" => 0}, fun(Up) ->
+        queue_bed:handle(Up, queue_bed:fails(503)),
+        Ids = [queue_bed:ask(Up, chat(<<"Hi">>)) || _ <- lists:seq(1, 60)],
+        timer:sleep(2500),
+        [[Readings]] = query(Up, "SELECT sum(read_ct) "
+                                 "FROM pgmq.q_ai_requests"),
+        ?assert(binary_to_integer(Readings) >= 10),
+        ?assert(binary_to_integer(Readings) =< 30),
+        queue_bed:handle(Up, queue_bed:says(<<"Hello">>)),
+        [?assertMatch(#{<<"status">> := <<"success">>},
+                      queue_bed:await(Up, Id)) || Id <- Ids]
     end).
 
 zero_in_flight_takes_none(Config) ->
