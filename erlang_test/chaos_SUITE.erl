@@ -185,11 +185,12 @@ start_calls(Caller, Opts) ->
 stop_calls(CallersAndPids) ->
     Self = self(),
     Stopping = [spawn_link(fun() ->
+                                   %% A call is lost after 60 s at most.
                                    Totals = bed:on(Caller,
                                                    fun() ->
                                                            chaos_caller:stop(
                                                              Pid)
-                                                   end),
+                                                   end, 90000),
                                    Self ! {self(), Totals}
                            end) || {Caller, Pid} <- CallersAndPids],
     [receive

@@ -22,7 +22,7 @@ const char CONFIG_USAGE[] =
     "  --config FILE       configuration file (JSON)\n"
     "  --check-config      check the configuration and exit\n"
     "  --print-config      print the effective configuration and exit\n"
-    "  --migrate           make the tables and queues of the database and exit\n"
+    "  --migrate           make what the queue's database lacks and exit\n"
     "  --version           print the version and exit\n"
     "  --help              print this and exit\n"
     "\n"
@@ -156,12 +156,9 @@ static const struct {
     const char *option;
     enum command command;
 } commands[] = {
-    {"--check-config", COMMAND_CHECK},
-    {"--migrate", COMMAND_MIGRATE},
-    {"--print-config", COMMAND_PRINT},
-    {"--version", COMMAND_VERSION},
-    {"--help", COMMAND_HELP},
-    {"-h", COMMAND_HELP},
+    {"--check-config", COMMAND_CHECK}, {"--migrate", COMMAND_MIGRATE},
+    {"--print-config", COMMAND_PRINT}, {"--version", COMMAND_VERSION},
+    {"--help", COMMAND_HELP},          {"-h", COMMAND_HELP},
 };
 
 static bool parse_command(const char *option, enum command *command)

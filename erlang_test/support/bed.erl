@@ -11,7 +11,7 @@
 -export([up/2, down/1, provider/1, router/1, node/1, caller/1, caller/2]).
 -export([start_router/2, run_router/3, stop_router/1, kill_router/1]).
 -export([start_caller/2, start_caller/3, stop_caller/1, kill_caller/1]).
--export([node_name/1, on/2, call/2, call/3, drain/0]).
+-export([node_name/1, on/2, on/3, call/2, call/3, drain/0]).
 -export([renamed/1, must/1, elixir/3]).
 -export([eventually/1, eventually/2, limit_ms/1, now_ms/0, has_grown_less/3]).
 -export([footprint/1, is_as_before/2]).
@@ -177,8 +177,12 @@ kill_caller(#{peer := Peer} = Caller) ->
 %% Runs a function on a caller's node, in a fresh process; what it raises is
 %% raised here.
 -spec on(caller(), fun(() -> Result)) -> Result.
-on(#{peer := Peer}, Fun) ->
-    peer:call(Peer, erlang, apply, [Fun, []], ?ON_MS).
+on(Caller, Fun) ->
+    on(Caller, Fun, ?ON_MS).
+
+-spec on(caller(), fun(() -> Result), timeout()) -> Result.
+on(#{peer := Peer}, Fun, LimitMs) ->
+    peer:call(Peer, erlang, apply, [Fun, []], LimitMs).
 
 %% A GenServer call from the first caller.
 -spec call(list(), term()) -> term().

@@ -223,10 +223,10 @@ struct request {
     size_t text_count;
     const struct given_task *given; /* analyze_complexity */
     size_t given_count;
-    struct slice reference; /* cancel: raw, of a stream; else empty */
+    struct slice reference;          /* cancel: raw, of a stream; else empty */
     const struct enqueued *enqueued; /* enqueue; else NULL */
     int64_t wait_ms;                 /* await */
-    int64_t count;          /* tasks or subtasks wanted; 0: the model decides */
+    int64_t count; /* tasks or subtasks wanted; 0: the model decides */
     struct message *messages; /* the call operations */
     size_t message_count;
     struct slice caller_task; /* expand_task: the caller's own map as raw term
