@@ -3,21 +3,35 @@
 # make test       install what is missing, build, run all tests
 # make help       everything else
 
-VERSION := 0.1.0
+VERSION := $(shell sed -n 's/.*{vsn, "\(.*\)"}.*/\1/p' src/llm_router.app.src)
 PREFIX ?= /usr/local
-BUILD ?= build/$(or $(subst $(comma),-,$(SAN)),release)
 comma := ,
 
+# Mix says where the application it builds is to be: nothing is written among
+# the sources then.
+ifdef MIX_APP_PATH
+BUILD ?= $(MIX_APP_PATH)/make/obj
+PRIV := $(MIX_APP_PATH)/make/priv
+else
+BUILD ?= build/$(or $(subst $(comma),-,$(SAN)),release)
+PRIV := priv
+endif
+DATA := $(filter-out priv/llm_router,$(wildcard priv/*))
+
 PKG_CONFIG ?= pkg-config
-LIBRARIES := libuv libcurl jansson openssl libpq
-ERL_INTERFACE := $(firstword $(wildcard $(ERL_EI_LIBDIR) \
-	/usr/lib/erlang/usr/lib) $(wildcard /usr/lib/*/erlang/usr/lib))
+LIBRARIES := libuv libcurl jansson openssl libpq lua5.4
+# rebar3 says where it is in ERLANG_LIB_DIR_erl_interface.
+ERL_INTERFACE := $(firstword $(wildcard $(ERLANG_LIB_DIR_erl_interface:=/lib) \
+	/usr/lib/erlang/usr/lib /usr/lib/*/erlang/usr/lib \
+	/usr/local/lib/erlang/usr/lib))
 ERL_EI_LIBDIR ?= $(ERL_INTERFACE)
 ERL_EI_INCLUDE_DIR ?= $(patsubst %/lib,%/include,$(ERL_EI_LIBDIR))
 
+# Empty for those who only want to use it, with whatever compiler they have.
+WERROR ?= -Werror
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes \
 	-Wmissing-prototypes -Wwrite-strings -Wformat=2 -Wswitch-enum \
-	-Wimplicit-fallthrough -Werror
+	-Wimplicit-fallthrough $(WERROR)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -D_REENTRANT -g $(WARNINGS) $(MODE_CFLAGS) \
 	-DLLM_ROUTER_VERSION='"$(VERSION)"' -Iinclude -Ic_src \
 	-isystem $(ERL_EI_INCLUDE_DIR) \
@@ -35,17 +49,18 @@ MODE_CFLAGS := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 MODE_LDFLAGS := -pie -Wl,-z,relro,-z,now
 endif
 
-LAYERS := base term json config core provider api loop dist http pg service
+LAYERS := base term json config core provider api loop dist http pg script \
+	service
 SOURCES := $(sort $(foreach layer,$(LAYERS),$(wildcard c_src/$(layer)/*.c)))
 OBJECTS := $(SOURCES:c_src/%.c=$(BUILD)/%.o)
 TESTS := $(sort $(wildcard c_src/tests/test_*.c))
 TEST_PROGRAMS := $(TESTS:c_src/tests/%.c=$(BUILD)/tests/%)
 FUZZERS := $(sort $(wildcard c_src/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZERS:c_src/fuzz/fuzz_%.c=$(BUILD)/fuzz/replay_%)
-PROGRAM := $(if $(SAN),$(BUILD)/llm_router,priv/llm_router)
+PROGRAM := $(if $(SAN),$(BUILD)/llm_router,$(PRIV)/llm_router)
 
 # V=1 shows the commands.
-say = @$(if $(V),,echo '$(1) $@';)
+say = @$(if $(V),,echo '$(1) $(@:$(MIX_APP_PATH:=/)%=%)';)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -56,7 +71,7 @@ $(PROGRAM): $(BUILD)/main.o $(OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/%.o: c_src/%.c
+$(BUILD)/%.o: c_src/%.c | libraries
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
@@ -69,7 +84,22 @@ $(BUILD)/fuzz/replay_%: $(BUILD)/fuzz/fuzz_%.o $(BUILD)/fuzz/replay.o $(OBJECTS)
 $(BUILD)/fuzzer_%: $(BUILD)/fuzz/fuzz_%.o $(OBJECTS)
 	$(call say,LD)$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# They contain VERSION.
+$(BUILD)/main.o $(BUILD)/service/info.o: src/llm_router.app.src
+
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# What Mix (mix.exs) and rebar3 (rebar.config) call: the program, and beside it
+# the files that it reads.
+.PHONY: dependency
+dependency: $(PROGRAM)
+	@[ $(PRIV) -ef priv ] || cp -Ru $(DATA) $(PRIV)/
+
+# One line that says what is missing, before the compiler says it in hundreds.
+.PHONY: libraries
+libraries:
+	@PKG_CONFIG='$(PKG_CONFIG)' CC='$(CC)' \
+		scripts/check-libraries '$(ERL_EI_INCLUDE_DIR)' $(LIBRARIES)
 
 # The layers of docs/architecture.md are a DAG; this fails the build when an
 # include or a third-party call breaks it.
@@ -116,6 +146,11 @@ valgrind: $(TEST_PROGRAMS)
 ct: all
 	@scripts/run-ct $(SUITES)
 
+# The Erlang code without running it.
+.PHONY: dialyzer
+dialyzer: deps
+	@scripts/dialyzer
+
 # The call forms once more from newer releases, in a Debian chroot.
 .PHONY: test-otp27 test-otp29
 test-otp27: deps all
@@ -140,15 +175,13 @@ format:
 install: all
 	install -D -m 755 priv/llm_router \
 		$(DESTDIR)$(PREFIX)/lib/llm_router/llm_router
-	cp -r priv/prompts priv/schemas priv/sql priv/models.json \
-		priv/config.example.json \
-		$(DESTDIR)$(PREFIX)/lib/llm_router/
+	cp -r $(DATA) $(DESTDIR)$(PREFIX)/lib/llm_router/
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
 	ln -sf ../lib/llm_router/llm_router $(DESTDIR)$(PREFIX)/bin/llm_router
 
 .PHONY: clean
 clean:
-	rm -rf build priv/llm_router
+	rm -rf $(or $(MIX_APP_PATH:=/make),build priv/llm_router)
 
 .PHONY: help
 help:
@@ -158,6 +191,7 @@ help:
 	@echo 'make replay     fuzz corpora through every decoder'
 	@echo 'make valgrind   unit tests under valgrind'
 	@echo 'make ct         Common Test; SUITES="calls_SUITE" for some'
+	@echo 'make dialyzer   types of the Erlang code'
 	@echo 'make test-otp27 call forms from OTP 27 (Debian trixie chroot)'
 	@echo 'make test-otp29 call forms from OTP 29 (Debian forky chroot)'
 	@echo 'make bench      measurements, as ratios against a peer'

@@ -6,6 +6,7 @@
 
 #include "llm_router/base/log.h"
 #include "llm_router/pg/pgmq.h"
+#include "llm_router/script/worker.h"
 #include "llm_router/service/server.h"
 
 /* Blocks from this size on go back to the system when they are freed. It is
@@ -51,7 +52,7 @@ static int migrate(const struct config *config)
 }
 
 static int run(struct settings *settings, enum command command, int argc,
-               const char *const *argv)
+               const char *const *argv, struct line_reader *input)
 {
     struct error err;
 
@@ -68,20 +69,29 @@ static int run(struct settings *settings, enum command command, int argc,
         return EXIT_CLEAN;
     }
     config_hide_secrets(&settings->config);
-    return (int)server_run(settings, argc, argv);
+    return (int)server_run(settings, argc, argv,
+                           settings->config.supervised ? input : NULL);
 }
 
-static int load_and_run(enum command command, int argc, const char *const *argv)
+/* `config` is the command line. */
+static int load_and_run(struct config *config, enum command command, int argc,
+                        const char *const *argv)
 {
-    struct settings *settings;
+    struct handover handed = {.stop = false};
+    struct settings *settings = NULL;
+    struct line_reader input;
     struct error err;
     int status;
 
-    settings = settings_load(argc, argv, NULL, &err);
-    if (!settings)
-        return complain(&err, EXIT_CONFIGURATION);
-    status = run(settings, command, argc, argv);
+    line_reader_init(&input, HANDOVER_MAX);
+    if (!config->supervised ||
+        handover_receive(&input, STDIN_FILENO, HANDOVER_WAIT_MS, &config->arena,
+                         &handed, &err))
+        settings = settings_load(argc, argv, &handed, NULL, &err);
+    status = settings ? run(settings, command, argc, argv, &input)
+                      : complain(&err, EXIT_CONFIGURATION);
     settings_drop(settings);
+    line_reader_release(&input);
     return status;
 }
 
@@ -106,6 +116,8 @@ int main(int argc, char **argv)
 
     if (!open_standard_descriptors())
         return EXIT_CANNOT_START;
+    if (argc == 2 && !strcmp(argv[1], "--script-worker"))
+        return script_worker_main();
     mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
     config_init(&config);
     if (!config_parse_arguments(&config, argc, (const char *const *)argv,
@@ -119,7 +131,8 @@ int main(int argc, char **argv)
         puts("llm_router " LLM_ROUTER_VERSION);
         status = EXIT_CLEAN;
     } else {
-        status = load_and_run(command, argc, (const char *const *)argv);
+        status =
+            load_and_run(&config, command, argc, (const char *const *)argv);
     }
     config_release(&config);
     return status;

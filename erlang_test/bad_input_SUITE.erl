@@ -174,7 +174,7 @@ options_that_do_not_apply_are_refused_by_name(Config) ->
       Config,
       [{with_options(#{Key => Value}),
         <<"opts.", (atom_to_binary(Key))/binary>>}
-       || {Key, Value} <- [{task_id, 1}, {stop, [<<"x">>]}, {tools, []},
+       || {Key, Value} <- [{task_id, [1]}, {stop, [<<"x">>]}, {tools, []},
                            {tool_choice, auto}]]).
 
 options_may_be_a_keyword_list_or_a_map(Config) ->

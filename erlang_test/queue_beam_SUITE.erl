@@ -17,6 +17,8 @@ all() ->
     [every_way_of_calling_can_enqueue_and_await,
      what_is_awaited_is_what_a_synchronous_call_gives,
      an_operation_keeps_its_options,
+     a_script_is_run_from_the_queue,
+     watchers_hear_of_the_queue,
      text_may_be_written_in_all_its_ways,
      what_is_enqueued_is_an_ordinary_message,
      an_id_of_the_callers_own_is_asked_once,
@@ -194,6 +196,35 @@ an_operation_keeps_its_options(Config) ->
         ?assertMatch([#{json := #{<<"temperature">> := 0.25,
                                   <<"response_format">> := #{}}}],
                      scripted_provider:requests(bed:provider(Up)))
+    end).
+
+a_script_is_run_from_the_queue(Config) ->
+    Folder = proplists:get_value(priv_dir, Config),
+    Script = filename:join(Folder, "echo.lua"),
+    ok = file:write_file(Script, "user(context.say)\n"),
+    with(Config, #{"scripts.path" => list_to_atom(Folder)}, fun(Up) ->
+        Op = {call_with_script, "echo.lua", #{say => <<"Hi">>}},
+        ?assertMatch({ok, #{text := <<"You wrote: Hi">>,
+                            script := <<"echo.lua">>}},
+                     await(Up, enqueue(Up, Op))),
+        Bad = {call_with_script, "nothere.lua", #{}},
+        ?assertMatch({error, {script_error, #{message := _}}},
+                     await(Up, enqueue(Up, Bad)))
+    end).
+
+watchers_hear_of_the_queue(Config) ->
+    with(Config, fun(Up) ->
+        Server = {llm_router, bed:node(Up)},
+        bed:on(bed:caller(Up), fun() ->
+            ok = gen_server:call(Server, {watch_task, <<"job">>}),
+            ok = gen_server:call(Server, {subscribe, telemetry}),
+            {call_with_prompt, simple, Text} = op(<<"Hi">>),
+            Op = {call_with_prompt, simple, Text, #{task_id => <<"job">>}},
+            {ok, _} = gen_server:call(Server, {enqueue, Op}),
+            receive {task_completed, <<"job">>} -> ok end,
+            receive {llm_router_telemetry, [_, _, stop], _,
+                     #{mode := queue, caller_node := nil}} -> ok end
+        end)
     end).
 
 text_may_be_written_in_all_its_ways(Config) ->

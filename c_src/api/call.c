@@ -8,6 +8,7 @@ static void call_init(struct call *call)
         .kind = CALL_IGNORED,
         .request = request_blank(),
     };
+    call->request.operation = OPERATION_COUNT;
     error_clear(&call->error);
 }
 
@@ -69,6 +70,15 @@ static bool decode_from(struct term *at, struct arena *arena,
     return true;
 }
 
+static bool needs_receiver(enum operation operation)
+{
+    static const unsigned operations =
+        1u << OP_STREAM | 1u << OP_WATCH_TASK | 1u << OP_UNWATCH_TASK |
+        1u << OP_SUBSCRIBE | 1u << OP_UNSUBSCRIBE;
+
+    return (operations >> operation & 1) != 0;
+}
+
 /* Who gets a stream: whom the caller names, else the process that is answered.
  * A tag without a reference is not that of the caller, but of a process that
  * collects answers for it. */
@@ -87,7 +97,7 @@ static bool find_receiver(struct call *call)
 
 static void finish(struct call *call, bool decoded)
 {
-    if (decoded && call->request.operation == OP_STREAM)
+    if (decoded && needs_receiver(call->request.operation))
         decoded = find_receiver(call);
     call->kind = decoded ? CALL_REQUEST : CALL_REJECTED;
 }

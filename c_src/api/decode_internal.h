@@ -134,6 +134,19 @@ decode_function decode_mcp_servers;
  * unless the caller wants the other one. */
 bool check_api_version(struct decoder *decoder, const char *path);
 
+/* --- events.c --- */
+
+/* What is watched. */
+decode_function decode_task_id;
+decode_function decode_topic;
+decode_function decode_scope;
+
+/* --- script_call.c --- */
+
+decode_function decode_script;
+decode_function decode_script_context;
+decode_function decode_script_options;
+
 /* --- options.c --- */
 
 /* Opts of the request's operation. Of route and route_completion they are all

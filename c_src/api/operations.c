@@ -281,6 +281,10 @@ static const struct shape {
                               {"user", decode_user_message}},
                              3,
                              TAKES_OPTIONS},
+    [OP_CALL_WITH_SCRIPT] = {{{"script", decode_script},
+                              {"context", decode_script_context}},
+                             2,
+                             TAKES_OPTIONS},
     [OP_ROUTE] = {{{"request", decode_routed}}, 1, 0},
     [OP_ROUTE_COMPLETION] = {{{"request", decode_routed}}, 1, 0},
     [OP_STREAM] = {{{"complexity", decode_complexity_or_model},
@@ -289,6 +293,10 @@ static const struct shape {
                    TAKES_OPTIONS},
     [OP_EMBED] = {{{"texts", decode_embedded}}, 1, TAKES_OPTIONS},
     [OP_CANCEL] = {{{"reference", decode_cancelled}}, 1, 0},
+    [OP_WATCH_TASK] = {{{"task_id", decode_task_id}}, 1, TAKES_OPTIONS},
+    [OP_UNWATCH_TASK] = {{{"task_id", decode_task_id}}, 1, TAKES_OPTIONS},
+    [OP_SUBSCRIBE] = {{{"topic", decode_topic}}, 1, TAKES_OPTIONS},
+    [OP_UNSUBSCRIBE] = {{{"topic", decode_topic}}, 1, TAKES_OPTIONS},
     [OP_ENQUEUE] = {{{"operation", decode_enqueued}}, 1, TAKES_OPTIONS},
     [OP_AWAIT] = {{{"request_id", decode_queue_id}, {"timeout", decode_wait}},
                   2,
@@ -363,13 +371,20 @@ struct request request_blank(void)
     };
 }
 
+static decode_function *options_decoder(enum operation operation)
+{
+    if (operation == OP_ENQUEUE)
+        return decode_enqueue_options;
+    return operation == OP_CALL_WITH_SCRIPT ? decode_script_options
+                                            : decode_options;
+}
+
 bool decode_request(struct decoder *decoder, enum operation operation,
                     const struct term *arguments, uint32_t count)
 {
     const struct shape *shape = &shapes[operation];
     uint32_t most = shape->count + ((shape->flags & TAKES_OPTIONS) ? 1 : 0);
-    decode_function *decode_opts =
-        operation == OP_ENQUEUE ? decode_enqueue_options : decode_options;
+    decode_function *decode_opts = options_decoder(operation);
 
     decoder->request->operation = operation;
     if (count > most)
@@ -389,26 +404,13 @@ bool decode_request(struct decoder *decoder, enum operation operation,
            decode_opts(decoder, "opts", arguments[shape->count]);
 }
 
-/* Operations of the contract that this version has not, and message forms that
- * come here when their pid is none. */
+/* Message forms that come here when their pid is none. */
 static const struct refusal {
     const char *name;
-    enum error_code code;
-    const char *path;
     const char *message;
 } refusals[] = {
-#define NOT_BUILT(name)                                      \
-    {                                                        \
-        name, ERR_UNKNOWN_REQUEST, "", "not in this version" \
-    }
-    NOT_BUILT("call_with_script"),
-    NOT_BUILT("watch_task"),
-    NOT_BUILT("unwatch_task"),
-#undef NOT_BUILT
-    {"llm_request", ERR_INVALID_REQUEST, "pid",
-     "takes a pid, a reference and an operation"},
-    {"prd_request", ERR_INVALID_REQUEST, "pid",
-     "takes a pid, a sender, a content and a number of tasks"},
+    {"llm_request", "takes a pid, a reference and an operation"},
+    {"prd_request", "takes a pid, a sender, a content and a number of tasks"},
 };
 
 bool refuse_unknown(const struct invocation *invocation, struct error *err)
@@ -421,7 +423,7 @@ bool refuse_unknown(const struct invocation *invocation, struct error *err)
                          "one");
     for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++)
         if (slice_is(invocation->name, refusals[i].name))
-            return error_at(err, refusals[i].code, refusals[i].path, "%s: %s",
+            return error_at(err, ERR_INVALID_REQUEST, "pid", "%s: %s",
                             refusals[i].name, refusals[i].message);
     return error_set(err, ERR_UNKNOWN_REQUEST, "no operation is named %s",
                      shown_name(invocation->name, shown));

@@ -13,12 +13,15 @@ enum { METADATA_MAX = 64 * 1024 };
 enum {
     ROUTED = 1u << OP_ROUTE | 1u << OP_ROUTE_COMPLETION,
     CALLS = 1u << OP_CALL | 1u << OP_CALL_WITH_PROMPT |
-            1u << OP_CALL_WITH_SYSTEM | 1u << OP_STREAM | ROUTED,
+            1u << OP_CALL_WITH_SYSTEM | 1u << OP_CALL_WITH_SCRIPT |
+            1u << OP_STREAM | ROUTED,
     TASKS = 1u << OP_GENERATE_TASK | 1u << OP_PARSE_PRD | 1u << OP_EXPAND_TASK,
     WRITING = TASKS | CALLS | 1u << OP_ANALYZE_COMPLEXITY | 1u << OP_RESEARCH,
     PROVIDER = WRITING | 1u << OP_EMBED,
     CHOICE = WRITING | 1u << OP_SELECT_MODEL,
     ALL = PROVIDER | CHOICE,
+    WATCHING = 1u << OP_WATCH_TASK | 1u << OP_UNWATCH_TASK |
+               1u << OP_SUBSCRIBE | 1u << OP_UNSUBSCRIBE,
 };
 
 static struct options *options_of(struct decoder *decoder)
@@ -326,15 +329,6 @@ static bool decode_context(struct decoder *decoder, const char *path,
     return decode_text(decoder, path, value, &decoder->request->context);
 }
 
-/* What the contract has and this version has not: refused by name. */
-static bool refuse_option(struct decoder *decoder, const char *path,
-                          struct term value)
-{
-    (void)value;
-    return error_at(decoder->err, ERR_INVALID_REQUEST, path,
-                    "not supported by this version");
-}
-
 static const struct option {
     const char *name;
     unsigned operations;
@@ -362,7 +356,8 @@ static const struct option {
     {"stop", CALLS, decode_stop},
     {"tools", CALLS | 1u << OP_SELECT_MODEL, decode_tools},
     {"tool_choice", CALLS, decode_tool_choice},
-    {"to", 1u << OP_STREAM, decode_to},
+    {"to", 1u << OP_STREAM | WATCHING, decode_to},
+    {"scope", 1u << OP_SUBSCRIBE, decode_scope},
     {"num", 1u << OP_EXPAND_TASK, decode_task_count},
     {"context", 1u << OP_EXPAND_TASK, decode_context},
     {"count", 1u << OP_PARSE_PRD | 1u << OP_EXPAND_TASK, decode_count},
@@ -372,7 +367,7 @@ static const struct option {
     {"store", WRITING, decode_store},
     {"previous_response_id", CALLS, decode_previous_response_id},
     {"mcp_servers", CALLS, decode_mcp_servers},
-    {"task_id", ALL, refuse_option},
+    {"task_id", PROVIDER, decode_task_id},
 };
 
 enum { OPTION_COUNT = sizeof(table) / sizeof(*table) };
@@ -396,8 +391,7 @@ static bool open_options(struct decoder *decoder, const char *path,
     for (size_t i = 0; i < OPTION_COUNT; i++)
         fields[i] = (struct field){
             .name = table[i].name,
-            .hidden = (table[i].operations >> operation & 1) == 0 ||
-                      table[i].decode == refuse_option,
+            .hidden = (table[i].operations >> operation & 1) == 0,
         };
     return decode_fields(decoder, value, fields, OPTION_COUNT) ||
            error_in(decoder->err, path);

@@ -118,6 +118,13 @@ static void put_call_with_system(struct buf *out, const struct request *request)
     put_text(out, "user", request->messages[1].content);
 }
 
+static void put_call_with_script(struct buf *out, const struct request *request)
+{
+    put_text(out, "script", request->text);
+    put_key(out, "context");
+    buf_append_slice(out, request->context);
+}
+
 /* What else is in the map are options. */
 static void put_routed(struct buf *out, const struct request *request)
 {
@@ -138,6 +145,7 @@ static void (*const arguments[OPERATION_COUNT])(struct buf *out,
     [OP_CALL] = put_call,
     [OP_CALL_WITH_PROMPT] = put_call_with_prompt,
     [OP_CALL_WITH_SYSTEM] = put_call_with_system,
+    [OP_CALL_WITH_SCRIPT] = put_call_with_script,
     [OP_ROUTE] = put_routed,
     [OP_ROUTE_COMPLETION] = put_routed,
     [OP_EMBED] = put_texts,

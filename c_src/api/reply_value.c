@@ -146,8 +146,9 @@ static void put_response(struct buf *out, const struct request *request,
 {
     enum key_style style = request->options.keys;
     bool has_object = request->options.schema != NULL;
+    bool has_script = request->operation == OP_CALL_WITH_SCRIPT;
 
-    term_put_map(out, account_pairs(request) + (has_object ? 8 : 7));
+    term_put_map(out, account_pairs(request) + 7 + has_object + has_script);
     put_name(out, style, "text");
     term_put_binary(out, result->text);
     put_name(out, style, "content");
@@ -159,6 +160,8 @@ static void put_response(struct buf *out, const struct request *request,
         else
             term_put_atom(out, "nil");
     }
+    if (has_script)
+        put_text_field(out, style, "script", request->text);
     put_tool_calls(out, style, result);
     put_name(out, style, "finish_reason");
     put_name(out, style, finish_reason_atom(result->finish));
@@ -261,6 +264,7 @@ void put_value(struct buf *out, const struct request *request,
     case OP_CALL:
     case OP_CALL_WITH_PROMPT:
     case OP_CALL_WITH_SYSTEM:
+    case OP_CALL_WITH_SCRIPT:
     case OP_ROUTE:
     case OP_ROUTE_COMPLETION:
     case OP_STREAM:
@@ -270,6 +274,10 @@ void put_value(struct buf *out, const struct request *request,
         put_embeddings(out, style, result, account);
         break;
     case OP_CANCEL:
+    case OP_WATCH_TASK:
+    case OP_UNWATCH_TASK:
+    case OP_SUBSCRIBE:
+    case OP_UNSUBSCRIBE:
     case OP_ENQUEUE:
     case OP_AWAIT:
     case OP_RESULT:

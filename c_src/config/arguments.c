@@ -20,6 +20,9 @@ const char CONFIG_USAGE[] =
     "  --tls-key FILE      its key, without a passphrase (PEM)\n"
     "  --tls-ca FILE       the authorities of all nodes' certificates (PEM)\n"
     "  --config FILE       configuration file (JSON)\n"
+    "  --supervised        cookie and configuration come on standard input; "
+    "end\n"
+    "                      with it\n"
     "  --check-config      check the configuration and exit\n"
     "  --print-config      print the effective configuration and exit\n"
     "  --migrate           make what the queue's database lacks and exit\n"
@@ -172,6 +175,17 @@ static bool parse_command(const char *option, enum command *command)
     return false;
 }
 
+static bool parse_switch(struct config *config, const char *option)
+{
+    if (!strcmp(option, "--tls-dist"))
+        config->tls_dist = true;
+    else if (!strcmp(option, "--supervised"))
+        config->supervised = true;
+    else
+        return false;
+    return true;
+}
+
 static bool parse_value(struct config *config, struct names *names,
                         const char *option, const char *value,
                         struct error *err)
@@ -214,10 +228,8 @@ bool config_parse_arguments(struct config *config, int argc,
     for (int i = 1; i < argc; i++) {
         if (parse_command(argv[i], command))
             continue;
-        if (!strcmp(argv[i], "--tls-dist")) {
-            config->tls_dist = true;
+        if (parse_switch(config, argv[i]))
             continue;
-        }
         if (!takes_value(argv[i]))
             return error_at(err, ERR_INVALID_REQUEST, argv[i],
                             "there is no such option");

@@ -103,6 +103,7 @@ static const struct key keys[] = {
     INTEGER("limits", "in_flight_per_node", max_in_flight_per_node, 0, 1000000,
             "0"),
     INTEGER("limits", "queued", max_queued, 0, 1000000, "10000"),
+    INTEGER("limits", "watchers", max_watchers, 0, 10000000, "100000"),
     INTEGER("limits", "stream_buffer_bytes", max_stream_bytes, 4096, 1024 * MIB,
             "1048576"),
     INTEGER_AT_START("limits", "frame_bytes", max_frame_bytes, 65536,
@@ -123,6 +124,12 @@ static const struct key keys[] = {
             "60000"),
     KEY("catalogue", "file", KIND_TEXT, catalogue_file, ""),
     KEY("prompts", "directory", KIND_TEXT, prompts_dir, ""),
+    KEY("scripts", "path", KIND_TEXT, script_path, ""),
+    INTEGER("scripts", "time_ms", script_time_ms, 1, 60000, "1000"),
+    INTEGER("scripts", "memory_bytes", script_memory_bytes, 65536, 64 * MIB,
+            "8388608"),
+    INTEGER("scripts", "instructions", script_instructions, 1000,
+            1000LL * 1000 * 1000, "10000000"),
     {.section = "queue",
      .field = FIELD("database", KIND_TEXT, struct config, database_key),
      .value = "",
@@ -215,7 +222,7 @@ static bool load_variables(struct config *config, struct error *err)
     return true;
 }
 
-/* The file. */
+/* The file, or what was handed over in its place. */
 
 static bool load_section(struct config *config, const struct place *place,
                          struct error *err)
@@ -259,13 +266,21 @@ static bool load_root(struct config *config, const struct place *root,
 
 static bool load_file(struct config *config, struct error *err)
 {
+    struct slice handed = config->handed.config;
     struct document document;
     struct place root;
     bool ok;
 
-    if (!config->file)
+    if (!config->file && handed.size == 0)
         return true;
-    if (!document_read(&document, &config->arena, config->file, FILE_MAX, err))
+    if (config->file && handed.size > 0)
+        return error_at(err, ERR_INVALID_REQUEST, "--config",
+                        "cannot be given with a configuration on standard "
+                        "input");
+    ok = config->file ? document_read(&document, &config->arena, config->file,
+                                      FILE_MAX, err)
+                      : document_parse(&document, "config", handed, err);
+    if (!ok)
         return false;
     root = place_root(&document);
     ok = load_root(config, &root, err);
@@ -470,6 +485,14 @@ void config_init(struct config *config)
 {
     *config = (struct config){.peer_count = 0};
     arena_init(&config->arena, 0);
+}
+
+void config_hand_over(struct config *config, const struct handover *handed)
+{
+    config->handed = (struct handover){
+        .cookie = arena_copy(&config->arena, handed->cookie),
+        .config = arena_copy(&config->arena, handed->config),
+    };
 }
 
 void config_release(struct config *config)

@@ -12,7 +12,7 @@
 
 struct document {
     const char *file;
-    struct slice text;
+    struct slice text; /* no data: of no file, so that lines say nothing */
     json_t *root;
 };
 
@@ -29,6 +29,9 @@ struct place {
  * document_release. */
 bool document_read(struct document *document, struct arena *arena,
                    const char *file, size_t max_bytes, struct error *err);
+/* What was handed over; faults name `name`, and no line. */
+bool document_parse(struct document *document, const char *name,
+                    struct slice text, struct error *err);
 void document_release(struct document *document);
 
 struct place place_root(const struct document *document);

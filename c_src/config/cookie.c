@@ -96,6 +96,10 @@ bool config_load_cookie(struct config *config, struct error *err)
     struct slice variable = config_secret_variable(config, "RELEASE_COOKIE");
     const char *path;
 
+    if (config->handed.cookie.size > 0) {
+        config->cookie = config->handed.cookie;
+        return check_cookie(config->cookie, "standard input", err);
+    }
     if (config->cookie_file)
         return read_cookie(config, config->cookie_file, err);
     if (variable.size > 0) {

@@ -20,20 +20,32 @@ static int unquoted_size(const char *text)
     return (int)(quotation ? (size_t)(quotation - text) : strlen(text));
 }
 
-bool document_read(struct document *document, struct arena *arena,
-                   const char *file, size_t max_bytes, struct error *err)
+static bool parse(struct document *document, struct slice text,
+                  struct error *err)
 {
     json_error_t where;
 
-    *document = (struct document){.file = file};
-    if (!file_read(arena, file, max_bytes, FILE_ANY, &document->text, err))
-        return false;
-    document->root = json_loadb(document->text.data, document->text.size,
-                                JSON_REJECT_DUPLICATES, &where);
+    document->root =
+        json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES, &where);
     return document->root ||
-           error_at(err, ERR_INVALID_REQUEST, file, "line %d, column %d: %.*s",
-                    where.line, where.column, unquoted_size(where.text),
-                    where.text);
+           error_at(err, ERR_INVALID_REQUEST, document->file,
+                    "line %d, column %d: %.*s", where.line, where.column,
+                    unquoted_size(where.text), where.text);
+}
+
+bool document_read(struct document *document, struct arena *arena,
+                   const char *file, size_t max_bytes, struct error *err)
+{
+    *document = (struct document){.file = file};
+    return file_read(arena, file, max_bytes, FILE_ANY, &document->text, err) &&
+           parse(document, document->text, err);
+}
+
+bool document_parse(struct document *document, const char *name,
+                    struct slice text, struct error *err)
+{
+    *document = (struct document){.file = name};
+    return parse(document, text, err);
 }
 
 void document_release(struct document *document)
@@ -99,27 +111,40 @@ static bool find(const struct place *place, enum locate_target target,
                   target, location);
 }
 
-static bool fault_at(const struct place *place, enum locate_target target,
-                     const char *what, struct error *err)
+/* "FILE: line 4, column 7", or the name alone of what is no file. */
+static void describe(const struct place *place, enum locate_target target,
+                     char *out, size_t room)
 {
     struct location location = {0, 1, 1};
     const char *file = place->document->file;
     size_t size = strlen(file);
+
+    if (!place->document->text.data) {
+        snprintf(out, room, "%s", file);
+        return;
+    }
+    find(place, target, &location);
+    snprintf(out, room, "%s%s: line %zu, column %zu",
+             size > SHOWN_FILE_MAX ? "..." : "",
+             size > SHOWN_FILE_MAX ? file + size - SHOWN_FILE_MAX : file,
+             location.line, location.column);
+}
+
+static bool fault_at(const struct place *place, enum locate_target target,
+                     const char *what, struct error *err)
+{
+    char where[SHOWN_FILE_MAX + 64];
     struct buf path;
 
     buf_init(&path, 64 * 1024);
     put_path(place, &path);
     buf_append_byte(&path, '\0');
-    find(place, target, &location);
+    describe(place, target, where, sizeof(where));
     if (path.failed || path.size == 1)
-        error_at(err, ERR_INVALID_REQUEST, file, "%s", what);
+        error_at(err, ERR_INVALID_REQUEST, place->document->file, "%s", what);
     else
-        error_at(err, ERR_INVALID_REQUEST, path.data,
-                 "%s%s: line %zu, column %zu: %.*s: %s",
-                 size > SHOWN_FILE_MAX ? "..." : "",
-                 size > SHOWN_FILE_MAX ? file + size - SHOWN_FILE_MAX : file,
-                 location.line, location.column, SHOWN_PATH_MAX, path.data,
-                 what);
+        error_at(err, ERR_INVALID_REQUEST, path.data, "%s: %.*s: %s", where,
+                 SHOWN_PATH_MAX, path.data, what);
     buf_release(&path);
     make_printable(err->path);
     make_printable(err->message);

@@ -17,6 +17,7 @@ static const struct talk *const talks[OPERATION_COUNT] = {
     [OP_CALL] = &call_talk,
     [OP_CALL_WITH_PROMPT] = &call_talk,
     [OP_CALL_WITH_SYSTEM] = &call_talk,
+    [OP_CALL_WITH_SCRIPT] = &call_talk,
     [OP_ROUTE] = &call_talk,
     [OP_ROUTE_COMPLETION] = &call_talk,
     [OP_STREAM] = &call_talk,

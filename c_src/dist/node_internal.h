@@ -232,6 +232,13 @@ void rpc_exit(struct node *node, struct call *call,
               const struct control *control);
 void rpc_peer_down(struct peer *peer);
 
+/* system.c: functions that any node has. Each writes its value and is true;
+ * false is badarg. NULL: there is no such function here. */
+typedef bool system_function(struct node *node, struct term arguments,
+                             struct buf *out);
+system_function *system_function_find(struct slice module, struct slice name,
+                                      uint32_t arity);
+
 /* global.c */
 void global_init(struct node *node);
 void global_release(struct node *node);

@@ -321,66 +321,18 @@ void rpc_exit(struct node *node, struct call *call,
     abandon(node, call);
 }
 
-/* What this node answers itself. */
-
-static bool is_process_alive(struct node *node, struct term arguments,
-                             struct buf *out)
-{
-    struct term_list list;
-    struct term pid;
-    struct pid parts;
-    uint64_t number;
-
-    if (!term_list(arguments, &list) || !term_list_next(&list, &pid) ||
-        !pid_read(pid, &parts) || !slice_equal(parts.node, node->self.name))
-        return false;
-    number = pid_number(&node->self, pid);
-    term_put_boolean(out, is_service(number) || number == NODE_NUMBER ||
-                              rpc_find_call(node, number));
-    return true;
-}
-
-static bool own_node(struct node *node, struct term arguments, struct buf *out)
-{
-    (void)arguments;
-    term_put_atom_slice(out, node->self.name);
-    return true;
-}
-
-static bool resolve_it(struct node *node, struct term arguments,
-                       struct buf *out)
-{
-    global_resolve(node, arguments, out);
-    return true;
-}
-
-static const struct {
-    const char *module, *function;
-    uint32_t arity;
-    bool (*run)(struct node *node, struct term arguments, struct buf *out);
-} system_functions[] = {
-    {"erlang", "is_process_alive", 1, is_process_alive},
-    {"Elixir.Process", "alive?", 1, is_process_alive},
-    {"erlang", "node", 0, own_node},
-    {"global", "resolve_it", 4, resolve_it},
-};
-
+/* What any node answers itself. */
 static bool run_system(struct node *node, uint64_t call,
                        const struct invocation *invocation)
 {
-    const size_t count = sizeof(system_functions) / sizeof(*system_functions);
+    system_function *function = system_function_find(
+        invocation->module, invocation->function, invocation->arity);
     struct buf value;
-    size_t i = 0;
 
-    while (i < count &&
-           !(slice_is(invocation->module, system_functions[i].module) &&
-             slice_is(invocation->function, system_functions[i].function) &&
-             invocation->arity == system_functions[i].arity))
-        i++;
-    if (i == count)
+    if (!function)
         return false;
     buf_init(&value, node->limits.max_bytes);
-    if (system_functions[i].run(node, invocation->arguments, &value))
+    if (function(node, invocation->arguments, &value))
         node_rpc_return(node, call, buf_slice(&value));
     else
         node_rpc_error(node, call, NODE_RPC_EXCEPTION, atom_badarg);

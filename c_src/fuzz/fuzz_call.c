@@ -256,6 +256,19 @@ static void require_arguments(const struct request *request)
     case OP_EMBED:
         require_texts(request);
         break;
+    case OP_CALL_WITH_SCRIPT:
+        require_full_text(request->text);
+        REQUIRE(request->context.size > 0);
+        break;
+    case OP_WATCH_TASK:
+    case OP_UNWATCH_TASK:
+        REQUIRE(request->options.task_id.size > 0);
+        REQUIRE(request->options.to.size > 0);
+        break;
+    case OP_SUBSCRIBE:
+    case OP_UNSUBSCRIBE:
+        REQUIRE(request->options.to.size > 0);
+        break;
     case OP_CANCEL:
         REQUIRE((request->text.size > 0) != (request->reference.size > 0));
         require_name(request->text);

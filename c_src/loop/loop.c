@@ -240,13 +240,23 @@ uint64_t loop_now_ms(const struct loop *loop)
     return uv_now(&loop->uv);
 }
 
-int64_t loop_unix_ms(void)
+uint64_t loop_now_ns(void)
+{
+    return uv_hrtime();
+}
+
+int64_t loop_unix_ns(void)
 {
     uv_timeval64_t now;
 
     if (uv_gettimeofday(&now) != 0)
         return 0;
-    return now.tv_sec * 1000 + now.tv_usec / 1000;
+    return (now.tv_sec * 1000000 + now.tv_usec) * 1000;
+}
+
+int64_t loop_unix_ms(void)
+{
+    return loop_unix_ns() / 1000000;
 }
 
 uint64_t loop_longest_stall_ms(const struct loop *loop)
@@ -320,4 +330,33 @@ void loop_work_start(struct loop *loop, struct loop_work *work,
     work->done = done;
     work->context = context;
     uv_queue_work(&loop->uv, &work->work, on_work, on_worked);
+}
+
+/* An error is read like an end. */
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct loop_watch *watch = poll->data;
+
+    (void)status;
+    (void)events;
+    watch->on_readable(watch->context);
+}
+
+void loop_watch_start(struct loop *loop, struct loop_watch *watch, int fd,
+                      void (*on_readable)(void *context), void *context)
+{
+    check_uv(uv_poll_init(&loop->uv, &watch->poll, fd), "uv_poll_init");
+    watch->poll.data = watch;
+    watch->watching = true;
+    watch->on_readable = on_readable;
+    watch->context = context;
+    check_uv(uv_poll_start(&watch->poll, UV_READABLE, on_poll),
+             "uv_poll_start");
+}
+
+void loop_watch_stop(struct loop_watch *watch)
+{
+    if (watch->watching)
+        uv_close((uv_handle_t *)&watch->poll, NULL);
+    watch->watching = false;
 }

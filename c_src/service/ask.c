@@ -203,6 +203,7 @@ static void on_completion(struct job *job, const struct completion *completion)
     struct error err;
 
     job_move(job, JOB_VALIDATING);
+    notices_job_step(job, TASK_VALIDATING);
     if (job->stream && !stream_send(job, completion->text))
         return;
     switch (dialogue_answer(job->dialogue, completion, &err)) {
@@ -370,6 +371,10 @@ static void on_progress(void *context, struct attempt *attempt)
 {
     struct job *job = context;
 
+    if (job->first_token_ns == 0) {
+        job->first_token_ns = loop_now_ns();
+        notices_job_step(job, TASK_FIRST_TOKEN);
+    }
     stream_send(job, attempt_text(attempt));
 }
 
@@ -450,6 +455,7 @@ static void start_attempt(struct job *job)
     job->attempts++;
     service->stats.attempts++;
     job_move(job, JOB_CALLING);
+    notices_job_step(job, TASK_CALLING);
 }
 
 static struct supply_need need_of(const struct job *job,

@@ -2,8 +2,8 @@
 #include "llm_router/term/writer.h"
 #include "service/service_internal.h"
 
-static void refuse(struct service *service, const struct call *call,
-                   const struct origin *origin, const struct error *err)
+void dispatch_refuse(struct service *service, const struct call *call,
+                     const struct origin *origin, const struct error *err)
 {
     const struct outcome outcome = {&call->request, err, NULL};
 
@@ -11,6 +11,7 @@ static void refuse(struct service *service, const struct call *call,
     buf_clear(&service->value);
     reply_put_error(&service->value, err, NULL);
     deliver_outcome(service, &call->reply, origin, &outcome);
+    notices_answered(service, call, origin, err);
 }
 
 static void put_ok(struct service *service)
@@ -34,8 +35,12 @@ static void join(struct service *service, struct job *job,
     const struct reply_address reply =
         reply_address_copy(&job->arena, &call->reply);
 
+    struct taker *taker;
+
     service->stats.shared++;
-    taker_join(service, job, &reply, origin);
+    taker = taker_join(service, job, &reply, origin);
+    taker->joined_ns = loop_now_ns();
+    notices_joined(job, taker);
 }
 
 static bool is_cacheable(const struct service *service,
@@ -62,7 +67,7 @@ static void refuse_other_question(struct service *service,
     error_at(&err, ERR_INVALID_REQUEST,
              origin->queued ? "request_id" : "opts.request_id",
              "stands for another question, asked a moment ago");
-    refuse(service, call, origin, &err);
+    dispatch_refuse(service, call, origin, &err);
 }
 
 static bool is_same(const struct asked *asked, const unsigned char *digest)
@@ -97,6 +102,7 @@ static bool share_by_id(struct service *service, const struct call *call,
     buf_clear(&service->value);
     buf_append_slice(&service->value, answer);
     deliver_outcome(service, &call->reply, origin, &outcome);
+    notices_answered(service, call, origin, NULL);
     return true;
 }
 
@@ -120,6 +126,7 @@ static bool share_by_question(struct service *service, const struct call *call,
     buf_clear(&service->value);
     reply_put_result(&service->value, &call->request, cached->result, &account);
     deliver_outcome(service, &call->reply, origin, &outcome);
+    notices_answered(service, call, origin, NULL);
     return true;
 }
 
@@ -151,7 +158,7 @@ static void select_model(struct service *service, const struct call *call,
     struct error err;
 
     if (!router_plan(&service->settings->routing, &need, &plan, &err)) {
-        refuse(service, call, origin, &err);
+        dispatch_refuse(service, call, origin, &err);
         return;
     }
     reply_put_selection(&service->value, &call->request, &plan);
@@ -195,7 +202,7 @@ static void reload(struct service *service, const struct call *call,
     struct error err;
 
     if (!reload_start(service, &call->reply, origin, &err))
-        refuse(service, call, origin, &err);
+        dispatch_refuse(service, call, origin, &err);
 }
 
 /* The answer is on its way before anything closes. */
@@ -209,6 +216,15 @@ static void drain(struct service *service, const struct call *call,
     service->on_drain(service->context);
 }
 
+static void watch(struct service *service, const struct call *call,
+                  const struct origin *origin)
+{
+    struct error err;
+
+    if (!watchers_change(service, call, origin, &err))
+        dispatch_refuse(service, call, origin, &err);
+}
+
 /* The asynchronous half: answered when the database has. */
 static void ask_queue(struct service *service, const struct call *call,
                       const struct origin *origin)
@@ -217,7 +233,7 @@ static void ask_queue(struct service *service, const struct call *call,
     struct error err;
 
     if (!admit(service, &err)) {
-        refuse(service, call, origin, &err);
+        dispatch_refuse(service, call, origin, &err);
         return;
     }
     if (call->request.operation == OP_ENQUEUE)
@@ -227,7 +243,7 @@ static void ask_queue(struct service *service, const struct call *call,
     else
         ok = queue_result(service, call, origin, &err);
     if (!ok)
-        refuse(service, call, origin, &err);
+        dispatch_refuse(service, call, origin, &err);
 }
 
 static void answer_at_once(struct service *service, const struct call *call,
@@ -267,6 +283,12 @@ static void answer_at_once(struct service *service, const struct call *call,
     case OP_CANCEL:
         put_cancelled(service, call);
         break;
+    case OP_WATCH_TASK:
+    case OP_UNWATCH_TASK:
+    case OP_SUBSCRIBE:
+    case OP_UNSUBSCRIBE:
+        watch(service, call, origin);
+        return;
     case OP_ENQUEUE:
     case OP_AWAIT:
     case OP_RESULT:
@@ -287,16 +309,28 @@ static void answer_at_once(struct service *service, const struct call *call,
     case OP_CALL:
     case OP_CALL_WITH_PROMPT:
     case OP_CALL_WITH_SYSTEM:
+    case OP_CALL_WITH_SCRIPT:
     case OPERATION_COUNT:
         return;
     }
     deliver(service, &call->reply, origin, call->request.operation);
 }
 
+void dispatch_asked(struct service *service, const struct call *call,
+                    const struct origin *origin)
+{
+    struct asked asked;
+    struct error err;
+
+    if (share(service, call, origin, &asked))
+        return;
+    if (!job_start(service, call, origin, &asked, &err))
+        dispatch_refuse(service, call, origin, &err);
+}
+
 static void submit(struct service *service, const struct call *call,
                    const struct origin *origin)
 {
-    struct asked asked;
     struct error err;
 
     service->stats.requests[call->request.operation]++;
@@ -305,13 +339,13 @@ static void submit(struct service *service, const struct call *call,
         return;
     }
     if (!admit(service, &err)) {
-        refuse(service, call, origin, &err);
+        dispatch_refuse(service, call, origin, &err);
         return;
     }
-    if (share(service, call, origin, &asked))
-        return;
-    if (!job_start(service, call, origin, &asked, &err))
-        refuse(service, call, origin, &err);
+    if (call->request.operation != OP_CALL_WITH_SCRIPT)
+        dispatch_asked(service, call, origin);
+    else if (!scripts_start(service, call, origin, &err))
+        dispatch_refuse(service, call, origin, &err);
 }
 
 /* The arena keeps its first block between calls, so that one that is answered
@@ -330,15 +364,22 @@ void dispatch_close(struct service *service, struct arena_mark mark)
 
 static void put_state(struct service *service, const struct call *call)
 {
-    buf_clear(&service->value);
-    term_put_tuple(&service->value, 2);
-    if (call->system == SYSTEM_OTHER) {
-        term_put_atom(&service->value, "error");
-        term_put_atom(&service->value, "not_supported");
-        return;
+    struct buf *out = &service->value;
+
+    buf_clear(out);
+    switch (call->system) {
+    case SYSTEM_GET_STATE:
+        info_put_stats(service, out);
+        break;
+    case SYSTEM_GET_STATUS:
+        info_put_status(service, out);
+        break;
+    case SYSTEM_OTHER:
+        term_put_tuple(out, 2);
+        term_put_atom(out, "error");
+        term_put_atom(out, "not_supported");
+        break;
     }
-    term_put_atom(&service->value, "ok");
-    info_put_health(service, &service->value);
 }
 
 /* What leave a call needs. Who may not ask a model for anything does not learn
@@ -364,7 +405,7 @@ static void handle(struct service *service, const struct call *call,
     struct error err;
 
     if (!access_check(service, origin->connection, class_of(call), &err)) {
-        refuse(service, call, origin, &err);
+        dispatch_refuse(service, call, origin, &err);
         return;
     }
     switch (call->kind) {
@@ -372,7 +413,7 @@ static void handle(struct service *service, const struct call *call,
         submit(service, call, origin);
         break;
     case CALL_REJECTED:
-        refuse(service, call, origin, &call->error);
+        dispatch_refuse(service, call, origin, &call->error);
         break;
     case CALL_SYSTEM:
         put_state(service, call);
@@ -408,7 +449,9 @@ void dispatch_refused(struct service *service, uint64_t connection,
                       const struct error *err)
 {
     const struct origin origin = {.connection = connection};
-    struct call call = {.kind = CALL_REJECTED, .error = *err};
+    struct call call = {.kind = CALL_REJECTED,
+                        .request.operation = OPERATION_COUNT,
+                        .error = *err};
 
     if (pid.size > 0)
         call.reply = reply_address_gen(pid, tag);

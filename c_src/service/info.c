@@ -252,11 +252,30 @@ static void put_supply_side(const struct service *service, struct buf *out)
     term_put_nil(out);
 }
 
+static void put_watchers_side(const struct service *service, struct buf *out)
+{
+    term_put_atom(out, "watchers");
+    term_put_map(out, 3);
+    put_count(out, "watching", service->watches.count);
+    put_count(out, "notices", service->stats.notices);
+    put_count(out, "dropped", service->stats.notices_dropped);
+}
+
+static void put_scripts_side(const struct service *service, struct buf *out)
+{
+    term_put_atom(out, "scripts");
+    term_put_map(out, 2);
+    put_count(out, "run", service->stats.scripts);
+    put_count(out, "waiting", scripts_waiting(service->scripts));
+}
+
 void info_put_stats(const struct service *service, struct buf *out)
 {
     const struct stats *stats = &service->stats;
 
-    term_put_map(out, 25);
+    term_put_map(out, 27);
+    put_watchers_side(service, out);
+    put_scripts_side(service, out);
     put_count(out, "uptime_ms",
               loop_now_ms(&service->loop) - service->started_ms);
     put_count(out, "in_flight", service->in_flight);
@@ -389,5 +408,44 @@ void info_put_model_names(const struct service *service, struct buf *out)
             continue;
         put_model_name(model, out);
     }
+    term_put_nil(out);
+}
+
+/* A pair of sys:get_status, whose value is written next. */
+static void put_data(struct buf *out, const char *name)
+{
+    term_put_tuple(out, 2);
+    term_put_atom(out, "data");
+    term_put_list(out, 1);
+    term_put_tuple(out, 2);
+    term_put_text(out, name);
+}
+
+void info_put_status(const struct service *service, struct buf *out)
+{
+    struct slice pid = node_service_pid(service->node);
+
+    term_put_tuple(out, 4);
+    term_put_atom(out, "status");
+    term_put_raw(out, pid);
+    term_put_tuple(out, 2);
+    term_put_atom(out, "module");
+    term_put_atom(out, "llm_router");
+    term_put_list(out, 5);
+    term_put_nil(out); /* its dictionary */
+    term_put_atom(out, "running");
+    term_put_raw(out, pid); /* its parent: none */
+    term_put_nil(out);      /* no debugging */
+    term_put_list(out, 3);
+    term_put_tuple(out, 2);
+    term_put_atom(out, "header");
+    term_put_text(out, "Status for the C node llm_router");
+    put_data(out, "Status");
+    term_put_atom(out, service->draining ? "draining" : "running");
+    term_put_nil(out);
+    put_data(out, "State");
+    info_put_stats(service, out);
+    term_put_nil(out);
+    term_put_nil(out);
     term_put_nil(out);
 }

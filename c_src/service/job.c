@@ -81,9 +81,7 @@ struct supply_clock service_clock(const struct service *service)
                                  loop_unix_ms() / 1000};
 }
 
-/* A caller that gave no request_id finds its call in the log by this one. */
-static struct slice make_request_id(struct service *service,
-                                    struct arena *arena)
+struct slice service_make_id(struct service *service, struct arena *arena)
 {
     static const char digits[] = "0123456789abcdef";
     uint64_t number = next_random(service);
@@ -125,8 +123,13 @@ void service_check_idle(struct service *service)
 
 void job_cancel(struct job *job)
 {
+    struct account account = account_of(job);
+    struct error err;
+
     job_move(job, JOB_CANCELLED);
     job->service->stats.cancelled++;
+    error_set(&err, ERR_CANCELLED, "nobody waits any more");
+    notices_job_ended(job, &account, &err);
     LIST_EACH(link, &job->takers)
     taker_unwatch(job->service, LIST_ENTRY(link, struct taker, link));
     job_free(job);
@@ -150,6 +153,9 @@ static void answer_takers(struct job *job, const struct account *account,
     }
     if (job->stream)
         stream_deliver(job);
+    notices_job_ended(job, account, err);
+    LIST_EACH(link, &job->takers)
+    notices_left(job, LIST_ENTRY(link, struct taker, link), err);
     buf_shrink(&service->value, VALUE_KEEP);
 }
 
@@ -261,6 +267,7 @@ static struct job *job_new(struct service *service, const struct call *call)
         .usage = USAGE_UNKNOWN,
         .cost_usd = NAN,
         .started_ms = loop_now_ms(&service->loop),
+        .started_ns = loop_now_ns(),
     };
     job->deadline_ms = job->started_ms + (uint64_t)timeout_ms;
     list_init(&job->takers);
@@ -271,7 +278,7 @@ static struct job *job_new(struct service *service, const struct call *call)
     if (job->request_id.size > 0)
         map_put(&service->by_request, job->request_id, job);
     else
-        job->request_id = make_request_id(service, &job->arena);
+        job->request_id = service_make_id(service, &job->arena);
     return job;
 }
 
@@ -363,12 +370,16 @@ bool job_start(struct service *service, const struct call *call,
     job->model = plan_made.candidates[0].model;
     job->input_tokens = tokens;
     job->connection = origin->connection;
+    job->caller_node =
+        arena_copy(&job->arena, access_node(service, origin->connection));
+    job->queued = origin->queued != NULL;
     job->asked = *asked;
-    if (origin->queued) { /* who waits in the queue may as well wait here */
+    if (job->queued) { /* who waits in the queue may as well wait here */
         job->timeout_ms = job->deadline_ms - job->started_ms;
         job->deadline_ms = job->started_ms + REQUEST_TIMEOUT_MAX_MS;
     }
     add_taker(service, job, call, origin);
+    notices_job_began(job);
     if (job->stream) {
         buf_clear(&service->value);
         reply_put_stream(&service->value, stream_reference(job));

@@ -125,7 +125,7 @@ static void lose(struct queued *queued)
     log_line(LOG_WARN, "queue", "msg_id=%lld was taken by somebody else",
              (long long)queued->msg_id);
     if (queued->taker)
-        taker_leave(queue->service, queued->taker);
+        queued->taker->gone(queue->service, queued->taker);
     queued_free(queued);
 }
 
@@ -726,8 +726,8 @@ static bool is_unbegun(const struct queued *queued)
     if (queued->state == QUEUED_READ)
         return true;
     return queued->state == QUEUED_ASKING && queued->taker &&
-           queued->taker->job->attempts == 0 &&
-           queued->taker->job->state <= JOB_QUEUED;
+           (!queued->taker->job || (queued->taker->job->attempts == 0 &&
+                                    queued->taker->job->state <= JOB_QUEUED));
 }
 
 void queue_drain(struct queue *queue)
@@ -742,7 +742,7 @@ void queue_drain(struct queue *queue)
         if (!is_unbegun(queued))
             continue;
         if (queued->taker)
-            taker_leave(queue->service, queued->taker);
+            queued->taker->gone(queue->service, queued->taker);
         queued_return(queued, 0);
     }
     error_set(&err, ERR_SHUTTING_DOWN, "this router is shutting down");

@@ -9,9 +9,10 @@ struct reload {
     int argc;
     const char *const *argv;
     struct settings *previous; /* kept while the thread looks at it */
+    struct handover handed;    /* its configuration, or the previous one's */
     struct settings *settings; /* NULL: error says why */
     struct error error;
-    struct arena arena; /* the address */
+    struct arena arena; /* the address, a new configuration */
     struct reply_address reply;
     struct origin origin;
 };
@@ -20,8 +21,9 @@ static void read_settings(void *context)
 {
     struct reload *reload = context;
 
-    reload->settings = settings_load(reload->argc, reload->argv,
-                                     reload->previous, &reload->error);
+    reload->settings =
+        settings_load(reload->argc, reload->argv, &reload->handed,
+                      reload->previous, &reload->error);
 }
 
 static void take_over(struct service *service, struct settings *settings)
@@ -92,24 +94,37 @@ static struct reload *reload_new(struct service *service,
     reload->argc = service->argc;
     reload->argv = service->argv;
     reload->previous = settings_keep(service->settings);
+    reload->handed.config = reload->previous->config.handed.config;
     reload->origin = *origin;
     arena_init(&reload->arena, 0);
     reload->reply = reply_address_copy(&reload->arena, reply);
     return reload;
 }
 
-bool reload_start(struct service *service, const struct reply_address *reply,
-                  const struct origin *origin, struct error *err)
+static void begin(struct service *service, struct reload *reload)
 {
-    struct reload *reload;
-
-    if (service->reload)
-        return error_set(err, ERR_OVERLOADED, "a reload is under way");
-    reload = reload_new(service, reply, origin);
     service->reload = reload;
     loop_work_start(&service->loop, &reload->work, read_settings, on_read,
                     reload);
+}
+
+bool reload_start(struct service *service, const struct reply_address *reply,
+                  const struct origin *origin, struct error *err)
+{
+    if (service->reload)
+        return error_set(err, ERR_OVERLOADED, "a reload is under way");
+    begin(service, reload_new(service, reply, origin));
     return true;
+}
+
+void reload_replace(struct service *service, struct slice config)
+{
+    static const struct reply_address nobody = {.form = REPLY_NONE};
+    static const struct origin nowhere = {0};
+    struct reload *reload = reload_new(service, &nobody, &nowhere);
+
+    reload->handed.config = arena_copy(&reload->arena, config);
+    begin(service, reload);
 }
 
 void reload_release(struct service *service)

@@ -3,15 +3,21 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 #include "llm_router/dist/tls.h"
+#include "service/parent_internal.h"
 #include "service/service_internal.h"
 
 enum {
     NAME_RELEASE_MS = 2000, /* for global to forget the name */
     CLOSE_MS = 1000,        /* for peers to take the last answers */
+
+    /* When the supervisor is gone: nobody waits for the end any more. */
+    ORPHAN_DRAIN_MS = 1000,
+    ORPHAN_END_MS = 1700,
 };
 
 /* Names the service answers to besides its pid. */
@@ -22,6 +28,8 @@ static const char GLOBAL_NAME[] = "llm_router";
 struct server {
     struct service service;
     struct loop_timer drain_limit;
+    struct parent parent;
+    struct loop_timer end; /* when the parent is gone */
     enum exit_code exit_code;
     bool signalled;
     bool closing;
@@ -92,6 +100,47 @@ static void drain(void *context)
                      on_drain_limit, server);
     node_release_name(service->node, NAME_RELEASE_MS, on_name_released, server);
 }
+
+/* An end that is nearer stays. */
+static void drain_within(struct server *server, int64_t limit_ms)
+{
+    struct loop_timer *limit = &server->drain_limit;
+    struct loop *loop = &server->service.loop;
+
+    drain(server);
+    if (loop_timer_running(limit) &&
+        limit->due_ms > loop_now_ms(loop) + (uint64_t)limit_ms)
+        loop_timer_start(loop, limit, (uint64_t)limit_ms, on_drain_limit,
+                         server);
+}
+
+static void on_parent_stop(void *context, int64_t drain_ms)
+{
+    log_line(LOG_INFO, "server", "the supervisor says stop");
+    drain_within(context, drain_ms);
+}
+
+static void on_end(void *context)
+{
+    struct server *server = context;
+
+    loop_stop(&server->service.loop);
+}
+
+static void on_parent_gone(void *context)
+{
+    struct server *server = context;
+
+    log_line(LOG_WARN, "server", "the supervisor is gone");
+    drain_within(server, ORPHAN_DRAIN_MS);
+    loop_timer_start(&server->service.loop, &server->end, ORPHAN_END_MS, on_end,
+                     server);
+}
+
+static const struct parent_events parent_events = {
+    .stop = on_parent_stop,
+    .gone = on_parent_gone,
+};
 
 static void reload_on_signal(struct service *service)
 {
@@ -247,7 +296,11 @@ static void set_up_tables(struct service *service)
     list_init(&service->paused);
     list_init(&service->answered);
     list_init(&service->cached);
+    list_init(&service->notices);
+    list_init(&service->gone);
     map_init(&service->callers, seed);
+    map_init(&service->topics, seed);
+    map_init(&service->watches, seed);
     map_init(&service->takers, seed);
     map_init(&service->by_request, seed);
     map_init(&service->by_reference, seed);
@@ -277,6 +330,7 @@ static void set_up_service(struct server *server, struct settings *settings)
     settings_apply(settings, service->supply);
     service->spending = spending_new(service);
     service->queue = queue_new(service);
+    service->scripts = scripts_new(service);
 }
 
 static void set_up_io(struct server *server, const struct config *config)
@@ -333,8 +387,12 @@ static void release(struct server *server)
     LIST_EACH(link, &service->jobs)
     job_cancel(LIST_ENTRY(link, struct job, link));
     loop_timer_stop(&server->drain_limit);
+    loop_timer_stop(&server->end);
+    parent_stop(&server->parent);
     queue_free(service->queue);
+    scripts_free(service->scripts);
     node_free(service->node);
+    watchers_release(service);
     http_free(service->upstream.http);
     reload_release(service);
     spending_free(service->spending);
@@ -356,7 +414,8 @@ static void release(struct server *server)
 }
 
 enum exit_code server_run(struct settings *settings, int argc,
-                          const char *const *argv)
+                          const char *const *argv,
+                          struct line_reader *supervisor)
 {
     const struct config *config = &settings->config;
     struct server *server = mem_alloc(sizeof(*server));
@@ -373,6 +432,9 @@ enum exit_code server_run(struct settings *settings, int argc,
     set_up_service(server, settings);
     set_up_io(server, config);
     loop_on_signal(&server->service.loop, on_signal, server);
+    if (supervisor)
+        parent_start(&server->parent, &server->service, STDIN_FILENO,
+                     supervisor, &parent_events, server);
     node_start(server->service.node, (uint64_t)config->startup_timeout_ms);
     loop_run(&server->service.loop);
     exit_code = server->exit_code;

@@ -3,6 +3,7 @@
 #ifndef LLM_ROUTER_SERVICE_INTERNAL_H
 #define LLM_ROUTER_SERVICE_INTERNAL_H
 
+#include "llm_router/api/notice.h"
 #include "llm_router/api/reply.h"
 #include "llm_router/base/digest.h"
 #include "llm_router/base/list.h"
@@ -53,6 +54,16 @@ struct service {
     void (*on_idle)(void *context);  /* draining and the last job is done */
     void *context;                   /* of both */
 
+    struct map topics;   /* struct topic by what is watched */
+    struct map watches;  /* struct watch by topic and process */
+    struct list notices; /* struct notice, oldest first: not sent yet */
+    size_t notice_count;
+    struct loop_task notify;       /* sends them at the end of this turn */
+    struct loop_timer notify_more; /* those that are left, in the next */
+    bool notifying;                /* it does so now */
+    struct list gone;              /* struct watch: who was lost by that */
+    struct scripts *scripts;
+
     struct map callers;      /* struct caller by connection */
     struct map takers;       /* taker by what its caller would cancel with */
     struct map by_request;   /* job by request_id */
@@ -87,15 +98,17 @@ struct taker {
     struct job *job;  /* NULL: it waits for something else */
     struct reply_address reply;
     struct origin origin;
-    uint64_t monitor; /* ours on the receiving process; 0: none */
-    struct slice key; /* in service->takers; empty: not there */
+    uint64_t monitor;   /* ours on the receiving process; 0: none */
+    struct slice key;   /* in service->takers; empty: not there */
+    uint64_t joined_ns; /* a job that was there; 0: it made the job */
     void (*gone)(struct service *service, struct taker *taker);
 };
 
 /* Joins the job; the taker's memory and its reply's text are the job arena's.
  */
-void taker_join(struct service *service, struct job *job,
-                const struct reply_address *reply, const struct origin *origin);
+struct taker *taker_join(struct service *service, struct job *job,
+                         const struct reply_address *reply,
+                         const struct origin *origin);
 /* Watches a taker whose reply and origin are filled: `gone` is called when it
  * waits no more. What is kept of it is in the arena. */
 void taker_watch(struct service *service, struct taker *taker,
@@ -156,8 +169,10 @@ struct job {
     enum job_state state;
     struct arena arena; /* holds the job itself and all below */
     struct request request;
-    struct slice request_id; /* the caller's, else one made here */
-    uint64_t connection;     /* of the first caller */
+    struct slice request_id;  /* the caller's, else one made here */
+    uint64_t connection;      /* of the first caller */
+    struct slice caller_node; /* of it; empty: of the queue */
+    bool queued;
     struct asked asked;
     bool has_slot;
     struct list takers;
@@ -174,6 +189,7 @@ struct job {
     int attempts;
     int retries; /* of the current question to the current candidate */
     uint64_t started_ms;
+    uint64_t started_ns, first_token_ns; /* loop_now_ns; 0: not yet */
     uint64_t deadline_ms;
     uint64_t timeout_ms; /* it begins with the first attempt; 0: it has begun */
     int64_t input_tokens; /* estimate */
@@ -202,6 +218,8 @@ void job_go_on(struct job *job);
 
 /* In [0, 1). */
 double service_chance(struct service *service);
+/* By which a request without a request_id is known. */
+struct slice service_make_id(struct service *service, struct arena *arena);
 struct supply_clock service_clock(const struct service *service);
 
 /* Questions (ask.c): which candidate and key is asked, and what a failure
@@ -277,6 +295,48 @@ const struct cached *cache_find(struct service *service,
 bool cache_keep(struct job *job, const struct account *account);
 void cache_release(struct service *service);
 
+/* Processes that want to be told (watchers.c), each watched itself: who is gone
+ * is forgotten. */
+
+/* {watch_task, ...}, {subscribe, ...} and their opposites: the answer is ok.
+ * False: err. */
+bool watchers_change(struct service *service, const struct call *call,
+                     const struct origin *origin, struct error *err);
+/* Does anybody watch the task, or all tasks? Or wants to hear of requests? */
+bool watchers_want_task(const struct service *service, struct slice task_id);
+bool watchers_want_telemetry(const struct service *service);
+/* Sends `service->value` to them at the end of this turn, because sending may
+ * end jobs. `connection`: whose request it is about. */
+void watchers_tell_task(struct service *service, struct slice task_id,
+                        uint64_t connection);
+void watchers_tell_telemetry(struct service *service, uint64_t connection);
+void watchers_release(struct service *service);
+
+/* What they are told (notices.c). All do nothing when nobody wants to know. */
+
+/* A job began, is at another step, ends (`err` NULL: well). */
+void notices_job_began(const struct job *job);
+void notices_job_step(const struct job *job, enum task_status status);
+void notices_job_ended(const struct job *job, const struct account *account,
+                       const struct error *err);
+/* A request that became no job: it was refused, or answered from memory. */
+void notices_answered(struct service *service, const struct call *call,
+                      const struct origin *origin, const struct error *err);
+/* A taker that joined a job is a request of its own. */
+void notices_joined(const struct job *job, const struct taker *taker);
+void notices_left(const struct job *job, const struct taker *taker,
+                  const struct error *err);
+
+/* call_with_script (scripts.c): the script makes the messages, in a process of
+ * its own; then the request goes on as any other. */
+struct scripts *scripts_new(struct service *service);
+/* Takes over the call's arena (service->spare). False: err. */
+bool scripts_start(struct service *service, const struct call *call,
+                   const struct origin *origin, struct error *err);
+/* How many wait for their script. NULL is allowed. */
+size_t scripts_waiting(const struct scripts *scripts);
+void scripts_free(struct scripts *scripts);
+
 /* What is spent, in a file (spending.c). */
 struct spending *spending_new(struct service *service);
 /* Saved a little later, by the thread pool. */
@@ -289,6 +349,9 @@ void spending_free(struct spending *spending); /* saves at once */
  * one is under way. */
 bool reload_start(struct service *service, const struct reply_address *reply,
                   const struct origin *origin, struct error *err);
+/* The same for nobody, with another handed over configuration (JSON). None is
+ * under way. */
+void reload_replace(struct service *service, struct slice config);
 void reload_release(struct service *service);
 
 /* Who may call (access.c): decided by the name of the node at the other end of
@@ -352,6 +415,13 @@ void dispatch_refused(struct service *service, uint64_t connection,
                       const struct error *err);
 void dispatch_rpc(struct service *service, const struct node_rpc *rpc);
 
+/* A request that is complete goes to a provider, or is answered from memory;
+ * service->spare holds it. */
+void dispatch_asked(struct service *service, const struct call *call,
+                    const struct origin *origin);
+void dispatch_refuse(struct service *service, const struct call *call,
+                     const struct origin *origin, const struct error *err);
+
 /* A request of the queue. What was decoded lies in service->spare, and what it
  * takes from there is given back to `mark`. */
 struct arena_mark dispatch_open(struct service *service);
@@ -364,6 +434,7 @@ void dispatch_close(struct service *service, struct arena_mark mark);
 void info_put_version(const struct service *service, struct buf *out);
 void info_put_health(const struct service *service, struct buf *out);
 void info_put_stats(const struct service *service, struct buf *out);
+void info_put_status(const struct service *service, struct buf *out);
 void info_put_models(const struct service *service, struct buf *out);
 void info_put_model_names(const struct service *service, struct buf *out);
 

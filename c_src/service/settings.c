@@ -103,6 +103,7 @@ static void make_routing(struct settings *settings)
 }
 
 struct settings *settings_load(int argc, const char *const *argv,
+                               const struct handover *handed,
                                const struct settings *previous,
                                struct error *err)
 {
@@ -111,6 +112,8 @@ struct settings *settings_load(int argc, const char *const *argv,
 
     settings->references = 1;
     config_init(&settings->config);
+    if (handed)
+        config_hand_over(&settings->config, handed);
     if (!config_parse_arguments(&settings->config, argc, argv, &command, err) ||
         !config_load(&settings->config, previous ? &previous->config : NULL,
                      err) ||

@@ -47,22 +47,25 @@ void taker_watch(struct service *service, struct taker *taker,
 {
     struct waiting_key key;
 
+    if (taker->origin.queued) {
+        queued_joined(taker->origin.queued, taker);
+        return;
+    }
     taker->key = arena_copy(arena, watch(service, taker, &key));
     map_put(&service->takers, taker->key, taker);
 }
 
-void taker_join(struct service *service, struct job *job,
-                const struct reply_address *reply, const struct origin *origin)
+struct taker *taker_join(struct service *service, struct job *job,
+                         const struct reply_address *reply,
+                         const struct origin *origin)
 {
     struct taker *taker = arena_alloc(&job->arena, sizeof(*taker));
 
     *taker = (struct taker){
         .job = job, .reply = *reply, .origin = *origin, .gone = taker_leave};
     list_append(&job->takers, &taker->link);
-    if (origin->queued)
-        queued_joined(origin->queued, taker);
-    else
-        taker_watch(service, taker, &job->arena);
+    taker_watch(service, taker, &job->arena);
+    return taker;
 }
 
 void taker_unwatch(struct service *service, struct taker *taker)
@@ -79,7 +82,10 @@ void taker_unwatch(struct service *service, struct taker *taker)
 void taker_leave(struct service *service, struct taker *taker)
 {
     struct job *job = taker->job;
+    struct error err;
 
+    error_set(&err, ERR_CANCELLED, "nobody waits any more");
+    notices_left(job, taker, &err);
     taker_unwatch(service, taker);
     list_remove(&taker->link);
     if (list_is_empty(&job->takers))

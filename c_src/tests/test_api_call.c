@@ -677,6 +677,42 @@ static void a_stream_goes_to_who_is_answered_or_named(void **state)
     assert_int_equal(call.reply.form, REPLY_RPC);
 }
 
+static void what_is_watched_goes_to_who_is_answered_or_named(void **state)
+{
+    const struct options *options = &call.request.options;
+
+    (void)state;
+    decode_op("{watch_task, <<\"seven\">>}");
+    assert_request(OP_WATCH_TASK);
+    assert_raw(options->task_id, "<<\"seven\">>");
+    assert_raw(options->to, "PID");
+    decode_op("{unwatch_task, 7, #{to => PID}}");
+    assert_request(OP_UNWATCH_TASK);
+    assert_raw(options->task_id, "7");
+    decode_op("{subscribe, telemetry, [{scope, node}]}");
+    assert_request(OP_SUBSCRIBE);
+    assert_int_equal(call.request.topic, TOPIC_TELEMETRY);
+    assert_true(options->own_node_only);
+    decode_op("{unsubscribe, tasks}");
+    assert_request(OP_UNSUBSCRIBE);
+    assert_int_equal(call.request.topic, TOPIC_TASKS);
+    assert_raw(options->to, "PID");
+    assert_true(decode_rpc("llm_router", "watch_task", "[7]"));
+    assert_rejected(ERR_INVALID_REQUEST, "opts.to");
+}
+
+static void a_script_has_a_name_and_a_context(void **state)
+{
+    (void)state;
+    decode_op("{call_with_script, \"a/b.lua\", #{list => [1, x, nil]},"
+              " #{task_id => job}}");
+    assert_request(OP_CALL_WITH_SCRIPT);
+    assert_slice(call.request.text, "a/b.lua");
+    assert_slice(call.request.context, "{\"list\":[1,\"x\",null]}");
+    assert_raw(call.request.options.task_id, "job");
+    assert_raw(call.request.script_opts, "#{task_id => job}");
+}
+
 static void a_stream_needs_a_receiver_where_the_caller_is_unknown(void **state)
 {
     (void)state;
@@ -1231,7 +1267,20 @@ static const struct wrong_call {
     {"{generate_task, \"x\", #{schema => #{type => object}}}", "opts.schema"},
     {"{call_with_prompt, simple, \"x\", #{count => about}}", "opts.count"},
     {"{select_model, simple, chat, #{metadata => 1}}", "opts.metadata"},
-    {"{generate_task, \"x\", #{task_id => 5}}", "opts.task_id"},
+    {"{select_model, simple, chat, #{task_id => 5}}", "opts.task_id"},
+    {"{generate_task, \"x\", #{task_id => 1.5}}", "opts.task_id"},
+    {"{generate_task, \"x\", #{task_id => \"abc\"}}", "opts.task_id"},
+    {"{generate_task, \"x\", #{task_id => <<>>}}", "opts.task_id"},
+    {"{watch_task, #{}}", "task_id"},
+    {"{watch_task, 7, #{to => me}}", "opts.to"},
+    {"{watch_task, 7, #{scope => node}}", "opts.scope"},
+    {"{subscribe, weather}", "topic"},
+    {"{subscribe, tasks, #{scope => galaxy}}", "opts.scope"},
+    {"{unsubscribe, tasks, #{scope => node}}", "opts.scope"},
+    {"{call_with_script, \"\", 1}", "script"},
+    {"{call_with_script, \"x.lua\", PID}", "context"},
+    {"{call_with_script, \"x.lua\", #{a => {1}}}", "context.a"},
+    {"{call_with_script, \"x.lua\", 1, #{to => PID}}", "opts.to"},
     {"{generate_task, \"x\", #{stop => []}}", "opts.stop"},
     {"{generate_task, \"x\", #{tools => []}}", "opts.tools"},
     {"{generate_task, \"x\", #{tool_choice => auto}}", "opts.tool_choice"},
@@ -1513,8 +1562,6 @@ static void an_unknown_option_is_answered_with_the_known_ones(void **state)
         "timeout, max_tokens, temperature, top_p, seed, effort, "
         "capabilities, request_id, keys, return, language, cache, metadata, "
         "num, context, count, next_id, existing, ...");
-    decode_op("{generate_task, \"x\", #{task_id => 5}}");
-    assert_string_equal(call.error.message, "not supported by this version");
 }
 
 static void an_unknown_request_is_named(void **state)
@@ -1527,10 +1574,6 @@ static void an_unknown_request_is_named(void **state)
         {"{'$gen_call', {PID, REF}, ping}", "no operation is named $gen_call"},
         {"LATIN1", "no operation is named ?"},
         {"''", "no operation is named ?"},
-        {"{call_with_script, \"x\", []}",
-         "call_with_script: not in this version"},
-        {"{watch_task, 7}", "watch_task: not in this version"},
-        {"{unwatch_task, 7}", "unwatch_task: not in this version"},
         {"{}", "an operation is an atom or a tuple that begins with one"},
         {"{<<\"ping\">>}",
          "an operation is an atom or a tuple that begins with one"},
@@ -1748,7 +1791,8 @@ static void an_rpc_call_of_another_function_is_undefined(void **state)
         {"llm_router", "call", "[simple, [], [], []]"},
         {"llm_router", "research", "[\"x\"]"},
         {"llm_router", "route", "[#{}, #{}]"},
-        {"llm_router", "call_with_script", "[\"x\", []]"},
+        {"llm_router", "call_with_script", "[\"x\"]"},
+        {"llm_router", "watch_task", "[]"},
         {"Elixir.LLM.Service", "ping", "[]"},
         {"Elixir.LLM.Service", "generate_task", "[\"x\"]"},
         {"Elixir.LLM.Service", "call", "[simple]"},
@@ -1802,6 +1846,8 @@ static void older_modules_have_the_functions_of_their_callers(void **state)
         {"llm_router", "embed", "[\"x\", []]", OP_EMBED},
         {"llm_router", "cancel", "[REF]", OP_CANCEL},
         {"llm_router", "research", "[\"x\", nil, []]", OP_RESEARCH},
+        {"Elixir.LLM.Service", "call_with_script", "[<<\"x.lua\">>, #{}]",
+         OP_CALL_WITH_SCRIPT},
         {"llm_router", "analyze_complexity", "[[<<\"x\">>]]",
          OP_ANALYZE_COMPLEXITY},
     };
@@ -1813,10 +1859,6 @@ static void older_modules_have_the_functions_of_their_callers(void **state)
         assert_request(cases[i].operation);
         assert_int_equal(call.reply.form, REPLY_RPC);
     }
-    assert_true(decode_rpc("Elixir.LLM.Service", "call_with_script",
-                           "[<<\"x.lua\">>, #{}]"));
-    assert_rejected(ERR_UNKNOWN_REQUEST, "");
-    assert_int_equal(call.reply.form, REPLY_RPC);
 }
 
 static void packed_rpc_arguments_are_integers(void **state)
@@ -2064,6 +2106,8 @@ int main(void)
         TEST(what_is_cancelled_is_a_reference_or_a_request_id),
         TEST(the_complexity_of_a_task_type_is_asked_by_name),
         TEST(a_stream_goes_to_who_is_answered_or_named),
+        TEST(what_is_watched_goes_to_who_is_answered_or_named),
+        TEST(a_script_has_a_name_and_a_context),
         TEST(a_stream_needs_a_receiver_where_the_caller_is_unknown),
         TEST(options_are_read_from_maps_and_keyword_lists),
         TEST(options_of_chats_are_read),

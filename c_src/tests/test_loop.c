@@ -127,6 +127,48 @@ static void signals_come_to_the_callback(void **state)
     loop_release(&loop);
 }
 
+struct watched {
+    struct loop_watch watch;
+    int fd;
+    char seen[16];
+    size_t size;
+};
+
+static void on_readable(void *context)
+{
+    struct watched *watched = context;
+    ssize_t size = read(watched->fd, watched->seen + watched->size, 1);
+
+    if (size > 0) {
+        watched->size += (size_t)size;
+        return;
+    }
+    assert_int_equal(size, 0);
+    loop_watch_stop(&watched->watch);
+    loop_stop(&loop);
+}
+
+static void
+a_watch_tells_as_long_as_there_is_something_and_of_the_end(void **state)
+{
+    struct watched watched = {.size = 0}, idle = {.size = 0};
+    int ends[2];
+
+    (void)state;
+    loop_init(&loop);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], "abc", 3), 3);
+    close(ends[1]);
+    watched.fd = ends[0];
+    loop_watch_start(&loop, &watched.watch, watched.fd, on_readable, &watched);
+    loop_run(&loop);
+    assert_string_equal(watched.seen, "abc");
+    loop_watch_stop(&watched.watch);
+    loop_watch_stop(&idle.watch);
+    loop_release(&loop);
+    close(ends[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +176,8 @@ int main(void)
         cmocka_unit_test(a_callback_may_free_its_owner),
         cmocka_unit_test(a_stall_is_seen_and_waiting_is_none),
         cmocka_unit_test(signals_come_to_the_callback),
+        cmocka_unit_test(
+            a_watch_tells_as_long_as_there_is_something_and_of_the_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,8 +52,8 @@ enum call_kind {
 };
 
 enum system_request {
-    SYSTEM_GET_STATE,  /* -> {ok, Map} */
-    SYSTEM_GET_STATUS, /* -> {ok, Map} */
+    SYSTEM_GET_STATE,  /* -> Map */
+    SYSTEM_GET_STATUS, /* -> {status, Pid, {module, Module}, Items} */
     SYSTEM_OTHER,      /* -> {error, not_supported} */
 };
 
@@ -77,8 +77,8 @@ struct call {
  * what it costs. A positional complexity or model gives way to the option of
  * that name.
  *
- * Of a stream options.to is always filled: with the process that is answered
- * where the caller names none. */
+ * Of a stream, and of what is watched, options.to is always filled: with the
+ * process that is answered where the caller names none. */
 void call_decode_message(struct term message, struct arena *arena,
                          struct call *call);
 

@@ -55,6 +55,7 @@ struct error {
     int http_status;                 /* 0: no answer, or not from HTTP */
     int64_t retry_after_ms;          /* < 0: the provider named none */
     int wanted, got;                 /* of ERR_TASK_COUNT */
+    int line;                        /* of ERR_SCRIPT_ERROR; 0: unknown */
 };
 
 /* Sets code and message and clears the rest. Always false, for

@@ -14,6 +14,7 @@
 
 #include "llm_router/base/arena.h"
 #include "llm_router/base/error.h"
+#include "llm_router/config/handover.h"
 #include "llm_router/core/router.h"
 
 enum {
@@ -66,6 +67,8 @@ struct config {
     size_t peer_count;
     const char *file;        /* --config, or NULL */
     const char *cookie_file; /* --cookie-file, or NULL */
+    bool supervised;         /* --supervised */
+    struct handover handed;  /* what came then: cookie and configuration */
     bool no_providers;       /* there need be none: --migrate */
     bool tls_dist;           /* --tls-dist: then all three files are given */
     const char *tls_cert, *tls_key, *tls_ca;
@@ -93,6 +96,7 @@ struct config {
     int64_t max_in_flight;          /* calls that are being made */
     int64_t max_in_flight_per_node; /* of one caller node; 0: no limit */
     int64_t max_queued;             /* calls that wait for a slot */
+    int64_t max_watchers;           /* a process for each thing it watches */
     int64_t max_stream_bytes;       /* waiting for a slow receiver's node */
     struct budget_limits budget;    /* of all keys together */
     /* What is spent outlives the program here; its folder may be missing.
@@ -100,7 +104,10 @@ struct config {
     struct slice state_file;
     struct slice catalogue_file; /* the user's models; empty: none */
     struct slice prompts_dir;    /* the user's prompts; empty: none */
-    int64_t max_cache_bytes;     /* 0: no cache */
+    /* Folders of scripts with ':' between them; empty: PRIV/scripts. */
+    struct slice script_path;
+    int64_t script_time_ms, script_memory_bytes, script_instructions;
+    int64_t max_cache_bytes; /* 0: no cache */
     int64_t cache_age_ms;
     bool cache_by_default; /* for calls without the option `cache` */
     int64_t max_frame_bytes;
@@ -150,11 +157,16 @@ bool config_parse_arguments(struct config *config, int argc,
                             const char *const *argv, enum command *command,
                             struct error *err);
 
+/* Of what a supervisor handed over, cookie and configuration; before
+ * config_load, in which the latter stands for the file. Copies. */
+void config_hand_over(struct config *config, const struct handover *handed);
+
 /* File, environment and defaults. `previous` is the configuration that a reload
  * replaces, which knows the secrets whose variables are hidden; NULL at start.
  * ERR_INVALID_REQUEST, exit code 1: the path is the key in the file, and the
- * message says all ("FILE: line 4, column 7: limits.in_flight: ..."); or the
- * path is the variable, or the file. */
+ * message says all ("FILE: line 4, column 7: limits.in_flight: ...", or
+ * "config: limits.in_flight: ..." of what was handed over); or the path is the
+ * variable, or the file. */
 bool config_load(struct config *config, const struct config *previous,
                  struct error *err);
 
@@ -164,8 +176,9 @@ bool config_load(struct config *config, const struct config *previous,
  * other processes of the same user. */
 void config_hide_secrets(const struct config *config);
 
-/* The cookie: --cookie-file, RELEASE_COOKIE, ~/.erlang.cookie (made when there
- * is none, as erl does). A file that others can read is refused, as erl does.
+/* The cookie: handed over, --cookie-file, RELEASE_COOKIE, ~/.erlang.cookie
+ * (made when there is none, as erl does). A file that others can read is
+ * refused, as erl does.
  */
 bool config_load_cookie(struct config *config, struct error *err);
 

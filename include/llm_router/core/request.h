@@ -25,11 +25,16 @@ enum operation_class {
     X(OP_CALL, "call", CLASS_CALL, true)                                   \
     X(OP_CALL_WITH_PROMPT, "call_with_prompt", CLASS_CALL, true)           \
     X(OP_CALL_WITH_SYSTEM, "call_with_system", CLASS_CALL, true)           \
+    X(OP_CALL_WITH_SCRIPT, "call_with_script", CLASS_CALL, true)           \
     X(OP_ROUTE, "route", CLASS_CALL, true)                                 \
     X(OP_ROUTE_COMPLETION, "route_completion", CLASS_CALL, true)           \
     X(OP_STREAM, "stream", CLASS_CALL, true)                               \
     X(OP_EMBED, "embed", CLASS_CALL, true)                                 \
     X(OP_CANCEL, "cancel", CLASS_CALL, false)                              \
+    X(OP_WATCH_TASK, "watch_task", CLASS_CALL, false)                      \
+    X(OP_UNWATCH_TASK, "unwatch_task", CLASS_CALL, false)                  \
+    X(OP_SUBSCRIBE, "subscribe", CLASS_CALL, false)                        \
+    X(OP_UNSUBSCRIBE, "unsubscribe", CLASS_CALL, false)                    \
     X(OP_ENQUEUE, "enqueue", CLASS_CALL, false)                            \
     X(OP_AWAIT, "await", CLASS_CALL, false)                                \
     X(OP_RESULT, "result", CLASS_CALL, false)                              \
@@ -151,6 +156,7 @@ enum {
     REQUEST_TEXTS_MAX = 2048, /* of one embed */
     REQUEST_MCP_SERVERS_MAX = 16,
     REQUEST_RESPONSE_ID_MAX = 256, /* bytes, printable ASCII */
+    REQUEST_TASK_ID_MAX = 256,     /* bytes of text */
 };
 
 struct options {
@@ -182,7 +188,10 @@ struct options {
     unsigned capabilities;  /* that the model must have */
     struct slice language;  /* "de", "Deutsch"; empty: the text's own */
     struct slice metadata;  /* raw term, echoed; empty: none */
-    struct slice to;        /* raw pid: who gets the stream; empty: caller */
+    struct slice task_id;   /* raw term: whose watchers are told; or empty */
+    struct slice to;        /* raw pid: who gets the stream, or the messages of
+                               what is watched; empty: caller */
+    bool own_node_only;     /* scope => node, of subscribe */
     enum { CACHE_DEFAULT, CACHE_YES, CACHE_NO } cache;
     const struct jv *schema; /* NULL: free text */
     enum key_style keys;
@@ -201,6 +210,12 @@ struct given_task {
     struct slice json;  /* all of it, for the prompt */
 };
 
+/* What {subscribe, Topic} is about. */
+enum notice_topic {
+    TOPIC_TELEMETRY, /* beginning and end of every request */
+    TOPIC_TASKS,     /* what the watchers of all tasks are told */
+};
+
 /* What {enqueue, Op, Opts} puts on the queue. */
 struct enqueued {
     struct slice members;    /* JSON text of Op: "operation":"call","messages":
@@ -217,8 +232,12 @@ struct request {
     struct slice text;         /* generate_task: prompt; parse_prd: content;
                                   expand_task: the task as JSON, or its title;
                                   research: topic; cancel, await, result: the
-                                  request id */
-    struct slice context;      /* expand_task: opts context; research */
+                                  request id; call_with_script: its path */
+    struct slice context;      /* expand_task: opts context; research;
+                                  call_with_script: the context as JSON */
+    struct slice script_opts;  /* call_with_script: opts as a raw term, or
+                                  empty */
+    enum notice_topic topic;   /* subscribe, unsubscribe */
     const struct slice *texts; /* embed */
     size_t text_count;
     const struct given_task *given; /* analyze_complexity */

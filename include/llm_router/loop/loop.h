@@ -47,6 +47,8 @@ void loop_on_signal(struct loop *loop,
 
 /* Monotonic milliseconds, as of the start of this turn. */
 uint64_t loop_now_ms(const struct loop *loop);
+uint64_t loop_now_ns(void); /* monotonic, as of now: for measurements */
+int64_t loop_unix_ns(void);
 int64_t loop_unix_ms(void); /* wall clock, for logs and Retry-After dates */
 
 /* Longest time in ms between taking events and waiting again, ever. */
@@ -100,5 +102,18 @@ struct loop_work {
 void loop_work_start(struct loop *loop, struct loop_work *work,
                      void (*run)(void *context), void (*done)(void *context),
                      void *context);
+
+/* A descriptor to read: `on_readable` comes as long as there is something, the
+ * end included. It no longer blocks, and stays its owner's. The memory must
+ * live until loop_release; zero-initialised, it watches nothing. */
+struct loop_watch {
+    uv_poll_t poll;
+    bool watching;
+    void (*on_readable)(void *context);
+    void *context;
+};
+void loop_watch_start(struct loop *loop, struct loop_watch *watch, int fd,
+                      void (*on_readable)(void *context), void *context);
+void loop_watch_stop(struct loop_watch *watch);
 
 #endif

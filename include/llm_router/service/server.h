@@ -16,8 +16,13 @@ enum exit_code {
  * on stdout when it can be called. SIGTERM, SIGINT and the operation `drain`
  * drain: the global name is given up, calls in flight are answered within
  * timeouts.drain_ms, new ones get shutting_down; a second signal ends at once.
- * SIGHUP and the operation `reload` read the configuration again. */
+ * SIGHUP and the operation `reload` read the configuration again.
+ *
+ * `supervisor` (NULL: there is none) holds what came on standard input behind
+ * the first line; lent. When that input ends, so does the program, within 2 s,
+ * however much is in flight. */
 enum exit_code server_run(struct settings *settings, int argc,
-                          const char *const *argv);
+                          const char *const *argv,
+                          struct line_reader *supervisor);
 
 #endif

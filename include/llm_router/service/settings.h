@@ -17,10 +17,12 @@ struct settings {
 };
 
 /* Reads and checks all of it; the command line is one that
- * config_parse_arguments accepts. `previous` (NULL at start) has the secrets of
+ * config_parse_arguments accepts. `handed` is what came on standard input (NULL
+ * or empty: nothing). `previous` (NULL at start) has the secrets of
  * the environment, which are read once. ERR_INVALID_REQUEST with the key, file
  * or variable as path. May be called in another thread than the loop's. */
 struct settings *settings_load(int argc, const char *const *argv,
+                               const struct handover *handed,
                                const struct settings *previous,
                                struct error *err);
 struct settings *settings_keep(struct settings *settings);

@@ -22,7 +22,9 @@ struct stats {
     uint64_t cache_hits, cache_misses; /* of those that may be cached */
     uint64_t pauses; /* streams that waited for a slow receiver */
     uint64_t reloads, reloads_failed;
-    uint64_t ignored;       /* stray messages dropped */
+    uint64_t ignored;                  /* stray messages dropped */
+    uint64_t notices, notices_dropped; /* to those who watch */
+    uint64_t scripts;                  /* run for call_with_script */
     uint64_t undeliverable; /* answers whose taker could not be reached */
     uint64_t input_tokens, output_tokens;
     double cost_usd; /* of the attempts whose price is known */

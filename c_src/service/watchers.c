@@ -1,0 +1,389 @@
+#include "llm_router/base/mem.h"
+#include "llm_router/term/writer.h"
+#include "service/service_internal.h"
+
+enum {
+    NAME_TELEMETRY = 'e',
+    NAME_TASKS = 'a',
+    NAME_TASK = 't',
+    WATCH_BLOCK = 256, /* bytes of the first block of a watch's arena */
+    /* What waits for a node that reads slowly; what is told is no answer, and
+     * rather dropped than kept. */
+    BACKLOG_MAX = 8 * 1024 * 1024,
+    TELL_PER_TURN = 1000,
+    NOTICES_MAX = 100000,
+};
+
+/* What is watched: a task, all tasks, or telemetry. */
+struct topic {
+    struct slice name; /* its key in service->topics */
+    struct list watches;
+};
+
+/* A process that watches it. */
+struct watch {
+    struct list link; /* in topic->watches */
+    struct topic *topic;
+    struct taker taker;
+    struct arena arena; /* pid and keys */
+    struct slice key;   /* in service->watches */
+    bool own_node_only;
+    bool is_gone;
+    struct list gone; /* in service->gone: freed when all notices are sent */
+};
+
+/* A message and whom it is for. */
+struct notice {
+    struct list link;    /* in service->notices */
+    uint64_t connection; /* of whose request it tells */
+    struct slice name;   /* of the topic */
+    struct slice message;
+    struct topic *topic; /* NULL: it is not being sent yet */
+    struct list place;   /* among its watches */
+};
+
+static void put_name(struct buf *out, char kind, struct slice task_id)
+{
+    buf_append_byte(out, kind);
+    buf_append_slice(out, task_id);
+}
+
+static struct topic *topic_find(const struct service *service,
+                                struct slice name)
+{
+    return map_find(&service->topics, name);
+}
+
+static struct topic *topic_find_or_add(struct service *service,
+                                       struct slice name)
+{
+    struct topic *topic = topic_find(service, name);
+
+    if (topic)
+        return topic;
+    topic = mem_alloc(sizeof(*topic));
+    topic->name = slice_make(mem_copy_text(name.data, name.size), name.size);
+    list_init(&topic->watches);
+    map_put(&service->topics, topic->name, topic);
+    return topic;
+}
+
+static void topic_drop(struct service *service, struct topic *topic)
+{
+    if (!list_is_empty(&topic->watches))
+        return;
+    map_remove(&service->topics, topic->name);
+    mem_free((char *)topic->name.data);
+    mem_free(topic);
+}
+
+/* --- who watches --- */
+
+static void watch_free(struct service *service, struct watch *watch)
+{
+    list_remove(&watch->link);
+    topic_drop(service, watch->topic);
+    arena_release(&watch->arena);
+    mem_free(watch);
+}
+
+static void watch_end(struct service *service, struct watch *watch)
+{
+    taker_unwatch(service, &watch->taker);
+    map_remove(&service->watches, watch->key);
+    if (!service->notifying) {
+        watch_free(service, watch);
+        return;
+    }
+    watch->is_gone = true;
+    list_append(&service->gone, &watch->gone);
+}
+
+static void on_gone(struct service *service, struct taker *taker)
+{
+    watch_end(service, LIST_ENTRY(taker, struct watch, taker));
+}
+
+/* Name and process: `service->head` holds it. */
+static struct slice watch_key(struct service *service, struct slice name,
+                              struct slice pid)
+{
+    buf_clear(&service->head);
+    buf_append_slice(&service->head, name);
+    buf_append_slice(&service->head, pid);
+    return buf_slice(&service->head);
+}
+
+static void watch_add(struct service *service, const struct request *request,
+                      struct slice name, struct slice key)
+{
+    struct watch *watch = mem_alloc(sizeof(*watch));
+
+    arena_init(&watch->arena, WATCH_BLOCK);
+    watch->topic = topic_find_or_add(service, name);
+    watch->own_node_only = request->options.own_node_only;
+    watch->key = arena_copy(&watch->arena, key);
+    watch->taker = (struct taker){
+        .reply = {.form = REPLY_NONE,
+                  .pid = arena_copy(&watch->arena, request->options.to)},
+        .gone = on_gone,
+    };
+    list_append(&watch->topic->watches, &watch->link);
+    map_put(&service->watches, watch->key, watch);
+    taker_watch(service, &watch->taker, &watch->arena);
+}
+
+static struct slice topic_name(struct service *service,
+                               const struct request *request)
+{
+    enum operation operation = request->operation;
+
+    buf_clear(&service->value);
+    if (operation == OP_WATCH_TASK || operation == OP_UNWATCH_TASK)
+        put_name(&service->value, NAME_TASK, request->options.task_id);
+    else if (request->topic == TOPIC_TASKS)
+        put_name(&service->value, NAME_TASKS, slice_of(NULL));
+    else
+        put_name(&service->value, NAME_TELEMETRY, slice_of(NULL));
+    return buf_slice(&service->value);
+}
+
+static bool check_room(const struct service *service, struct error *err)
+{
+    size_t most = (size_t)service->config->max_watchers;
+
+    return service->watches.count < most ||
+           error_set(err, ERR_OVERLOADED, "%zu processes watch already", most);
+}
+
+/* What the callers of other nodes do is not everybody's business. */
+static bool check_access(struct service *service, const struct request *request,
+                         const struct origin *origin, struct error *err)
+{
+    if (request->operation != OP_SUBSCRIBE || request->options.own_node_only)
+        return true;
+    return access_check(service, origin->connection, CLASS_ADMIN, err);
+}
+
+static bool begin(struct service *service, const struct request *request,
+                  struct error *err)
+{
+    struct slice name = topic_name(service, request);
+    struct slice key = watch_key(service, name, request->options.to);
+    struct watch *watch = map_find(&service->watches, key);
+
+    if (watch) {
+        watch->own_node_only = request->options.own_node_only;
+        return true;
+    }
+    if (!check_room(service, err))
+        return false;
+    watch_add(service, request, name, key);
+    return true;
+}
+
+static void end(struct service *service, const struct request *request)
+{
+    struct slice name = topic_name(service, request);
+    struct watch *watch = map_find(
+        &service->watches, watch_key(service, name, request->options.to));
+
+    if (watch)
+        watch_end(service, watch);
+}
+
+bool watchers_change(struct service *service, const struct call *call,
+                     const struct origin *origin, struct error *err)
+{
+    const struct request *request = &call->request;
+    bool begins = request->operation == OP_WATCH_TASK ||
+                  request->operation == OP_SUBSCRIBE;
+
+    if (begins && (!check_access(service, request, origin, err) ||
+                   !begin(service, request, err)))
+        return false;
+    if (!begins)
+        end(service, request);
+    buf_clear(&service->value);
+    term_put_atom(&service->value, "ok");
+    deliver(service, &call->reply, origin, request->operation);
+    return true;
+}
+
+/* --- what they are told --- */
+
+static bool has_watchers(const struct service *service, char kind,
+                         struct slice task_id)
+{
+    char bytes[1 + REQUEST_TASK_ID_MAX + 8] = {kind};
+
+    if (task_id.size > sizeof(bytes) - 1)
+        return false;
+    if (task_id.size > 0)
+        memcpy(bytes + 1, task_id.data, task_id.size);
+    return topic_find(service, slice_make(bytes, 1 + task_id.size)) != NULL;
+}
+
+bool watchers_want_task(const struct service *service, struct slice task_id)
+{
+    return service->topics.count > 0 && task_id.size > 0 &&
+           (has_watchers(service, NAME_TASK, task_id) ||
+            has_watchers(service, NAME_TASKS, slice_of(NULL)));
+}
+
+bool watchers_want_telemetry(const struct service *service)
+{
+    return service->topics.count > 0 &&
+           has_watchers(service, NAME_TELEMETRY, slice_of(NULL));
+}
+
+/* The node reads too slowly, or the event is of another node's caller. */
+static bool is_spared(const struct service *service, const struct watch *watch,
+                      uint64_t connection)
+{
+    uint64_t own = node_connection_of(service->node, watch->taker.reply.pid);
+
+    return (watch->own_node_only && own != connection) ||
+           (own != 0 && node_backlog(service->node, own) > BACKLOG_MAX);
+}
+
+static void send_to(struct service *service, const struct watch *watch,
+                    const struct notice *notice)
+{
+    if (is_spared(service, watch, notice->connection) ||
+        !node_send(service->node, watch->taker.reply.pid, notice->message,
+                   slice_of(NULL)))
+        service->stats.notices_dropped++;
+    else
+        service->stats.notices++;
+}
+
+/* Where the notice is among its watchers: behind those that have it. */
+static bool begin_sending(struct service *service, struct notice *notice)
+{
+    if (notice->topic)
+        return true;
+    notice->topic = topic_find(service, notice->name);
+    if (notice->topic)
+        list_append(notice->topic->watches.next, &notice->place);
+    return notice->topic != NULL;
+}
+
+/* To so many watchers; what is left of the number. */
+static size_t send_notice(struct service *service, struct notice *notice,
+                          size_t most)
+{
+    struct list *watches = &notice->topic->watches;
+
+    for (; most > 0 && notice->place.next != watches; most--) {
+        struct watch *watch =
+            LIST_ENTRY(notice->place.next, struct watch, link);
+
+        list_remove(&notice->place);
+        list_append(watch->link.next, &notice->place);
+        if (!watch->is_gone)
+            send_to(service, watch, notice);
+    }
+    return most;
+}
+
+static void notice_free(struct service *service, struct notice *notice)
+{
+    if (notice->topic) {
+        list_remove(&notice->place);
+        topic_drop(service, notice->topic);
+    }
+    list_remove(&notice->link);
+    service->notice_count--;
+    mem_free(notice);
+}
+
+/* So many that the loop is not held up; the others in the next turn. */
+static void send_notices(void *context)
+{
+    struct service *service = context;
+    size_t most = TELL_PER_TURN;
+
+    service->notifying = true;
+    while (most > 0 && !list_is_empty(&service->notices)) {
+        struct notice *notice =
+            LIST_ENTRY(service->notices.next, struct notice, link);
+
+        if (begin_sending(service, notice))
+            most = send_notice(service, notice, most);
+        if (most > 0)
+            notice_free(service, notice);
+    }
+    service->notifying = false;
+    LIST_EACH(link, &service->gone)
+    watch_free(service, LIST_ENTRY(link, struct watch, gone));
+    list_init(&service->gone);
+    if (!list_is_empty(&service->notices))
+        loop_timer_start(&service->loop, &service->notify_more, 0, send_notices,
+                         service);
+}
+
+/* Sending may add further notices: jobs of a node end with it. */
+static void add_notice(struct service *service, struct slice name,
+                       uint64_t connection)
+{
+    struct slice message = buf_slice(&service->value);
+    struct notice *notice =
+        mem_alloc(sizeof(*notice) + name.size + message.size);
+    char *bytes = (char *)(notice + 1);
+
+    service->notice_count++;
+    memcpy(bytes, name.data, name.size);
+    memcpy(bytes + name.size, message.data, message.size);
+    notice->connection = connection;
+    notice->name = slice_make(bytes, name.size);
+    notice->message = slice_make(bytes + name.size, message.size);
+    list_append(&service->notices, &notice->link);
+    if (!loop_timer_running(&service->notify_more))
+        loop_defer(&service->loop, &service->notify, send_notices, service);
+}
+
+static void tell(struct service *service, char kind, struct slice task_id,
+                 uint64_t connection)
+{
+    buf_clear(&service->head);
+    put_name(&service->head, kind, task_id);
+    if (!topic_find(service, buf_slice(&service->head)))
+        return;
+    if (service->notice_count >= NOTICES_MAX)
+        service->stats.notices_dropped++;
+    else
+        add_notice(service, buf_slice(&service->head), connection);
+}
+
+void watchers_tell_task(struct service *service, struct slice task_id,
+                        uint64_t connection)
+{
+    tell(service, NAME_TASK, task_id, connection);
+    tell(service, NAME_TASKS, slice_of(NULL), connection);
+}
+
+void watchers_tell_telemetry(struct service *service, uint64_t connection)
+{
+    tell(service, NAME_TELEMETRY, slice_of(NULL), connection);
+}
+
+static void release_watch(void *value, void *context)
+{
+    struct service *service = context;
+    struct watch *watch = value;
+
+    map_remove(&service->watches, watch->key);
+    watch_free(service, watch);
+}
+
+void watchers_release(struct service *service)
+{
+    LIST_EACH(link, &service->notices)
+    notice_free(service, LIST_ENTRY(link, struct notice, link));
+    loop_task_cancel(&service->notify);
+    loop_timer_stop(&service->notify_more);
+    map_each(&service->watches, release_watch, service);
+    map_release(&service->watches);
+    map_release(&service->topics);
+}
