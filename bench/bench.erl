@@ -30,6 +30,10 @@ parts() ->
      {"large", within(fun bench_large:sections/1)},
      {"tls", fun bench_tls:sections/1},
      {"takeover", within(fun bench_takeover:sections/1)},
+     {"start", within(fun bench_start:sections/1)},
+     {"scripts", within(fun bench_scripts:sections/1)},
+     {"watchers", within(fun bench_watchers:sections/1)},
+     {"relay", within(fun bench_relay:sections/1)},
      {"streams", within(fun bench_streams:sections/1)},
      {"failing", within(fun bench_failing:sections/1)},
      {"queue", within(fun bench_queue:sections/1)}].

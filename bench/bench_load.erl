@@ -12,7 +12,8 @@
 -type call() :: {ping, gen_server:server_ref()}
               | {ping, node(), module()}
               | {generate_task, gen_server:server_ref(), binary()}
-              | {ask, gen_server:server_ref(), map()}.
+              | {ask, gen_server:server_ref(), map()}
+              | {call, gen_server:server_ref(), Operation :: tuple()}.
 
 %% Callers processes call again and again for Ms milliseconds. A wrong answer
 %% ends the measurement.
@@ -138,6 +139,9 @@ to_fun({ping, Node, Module}) ->
 to_fun({ask, Server, Opts}) ->
     Request = {call_with_prompt, simple, <<"Say something.">>, Opts},
     fun() -> gen_server:call(Server, Request, ?ANSWER_MS) end;
+to_fun({call, Server, Operation}) ->
+    fun() -> {ok, #{text := _}} = gen_server:call(Server, Operation, ?ANSWER_MS)
+    end;
 to_fun({generate_task, Server, Prompt}) ->
     Request = {generate_task, Prompt},
     fun() -> {ok, #{title := _}} = gen_server:call(Server, Request, ?ANSWER_MS)

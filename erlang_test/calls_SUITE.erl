@@ -681,11 +681,9 @@ sys_messages_do_no_harm(Config) ->
     bed:on(bed:caller(Config),
            fun() ->
                    Pid = global:whereis_name(llm_router),
-                   case sys:get_state(Pid, 5000) of
-                       {ok, State} -> true = is_map(State);
-                       State -> true = is_map(State)
-                   end,
-                   _ = sys:get_status(Pid, 5000),
+                   #{requests := #{}} = sys:get_state(Pid, 5000),
+                   {status, Pid, {module, llm_router}, [_ | _]} =
+                       sys:get_status(Pid, 5000),
                    [outcome(fun() -> Sys(Pid) end)
                     || Sys <- [fun sys:suspend/1, fun sys:resume/1,
                                fun sys:no_debug/1]]
