@@ -296,7 +296,7 @@ static void set_up_tables(struct service *service)
     list_init(&service->paused);
     list_init(&service->answered);
     list_init(&service->cached);
-    list_init(&service->notices);
+    list_init(&service->told);
     list_init(&service->gone);
     map_init(&service->callers, seed);
     map_init(&service->topics, seed);

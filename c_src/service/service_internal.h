@@ -54,9 +54,9 @@ struct service {
     void (*on_idle)(void *context);  /* draining and the last job is done */
     void *context;                   /* of both */
 
-    struct map topics;   /* struct topic by what is watched */
-    struct map watches;  /* struct watch by topic and process */
-    struct list notices; /* struct notice, oldest first: not sent yet */
+    struct map topics;  /* struct topic by what is watched */
+    struct map watches; /* struct watch by topic and process */
+    struct list told;   /* struct topic that have notices to send */
     size_t notice_count;
     struct loop_task notify;       /* sends them at the end of this turn */
     struct loop_timer notify_more; /* those that are left, in the next */

@@ -18,6 +18,10 @@ enum {
 struct topic {
     struct slice name; /* its key in service->topics */
     struct list watches;
+    struct list link;    /* in service->told, while there are notices */
+    struct list pending; /* struct notice, oldest first */
+    struct list batch;   /* those that are being sent */
+    struct list place;   /* among the watches: behind those that have them */
 };
 
 /* A process that watches it. */
@@ -32,14 +36,11 @@ struct watch {
     struct list gone; /* in service->gone: freed when all notices are sent */
 };
 
-/* A message and whom it is for. */
+/* A message to all who watch a topic. */
 struct notice {
-    struct list link;    /* in service->notices */
+    struct list link;
     uint64_t connection; /* of whose request it tells */
-    struct slice name;   /* of the topic */
     struct slice message;
-    struct topic *topic; /* NULL: it is not being sent yet */
-    struct list place;   /* among its watches */
 };
 
 static void put_name(struct buf *out, char kind, struct slice task_id)
@@ -64,13 +65,17 @@ static struct topic *topic_find_or_add(struct service *service,
     topic = mem_alloc(sizeof(*topic));
     topic->name = slice_make(mem_copy_text(name.data, name.size), name.size);
     list_init(&topic->watches);
+    list_init(&topic->link);
+    list_init(&topic->pending);
+    list_init(&topic->batch);
+    list_init(&topic->place);
     map_put(&service->topics, topic->name, topic);
     return topic;
 }
 
 static void topic_drop(struct service *service, struct topic *topic)
 {
-    if (!list_is_empty(&topic->watches))
+    if (!list_is_empty(&topic->watches) || !list_is_empty(&topic->link))
         return;
     map_remove(&service->topics, topic->name);
     mem_free((char *)topic->name.data);
@@ -258,87 +263,98 @@ static void send_to(struct service *service, const struct watch *watch,
         service->stats.notices++;
 }
 
-/* Where the notice is among its watchers: behind those that have it. */
-static bool begin_sending(struct service *service, struct notice *notice)
+/* All of the batch to one after the other, who then wakes once. To so many
+ * watchers; what is left of the number. */
+static size_t send_batch(struct service *service, struct topic *topic,
+                         size_t most)
 {
-    if (notice->topic)
-        return true;
-    notice->topic = topic_find(service, notice->name);
-    if (notice->topic)
-        list_append(notice->topic->watches.next, &notice->place);
-    return notice->topic != NULL;
-}
+    for (; most > 0 && topic->place.next != &topic->watches; most--) {
+        struct watch *watch = LIST_ENTRY(topic->place.next, struct watch, link);
 
-/* To so many watchers; what is left of the number. */
-static size_t send_notice(struct service *service, struct notice *notice,
-                          size_t most)
-{
-    struct list *watches = &notice->topic->watches;
-
-    for (; most > 0 && notice->place.next != watches; most--) {
-        struct watch *watch =
-            LIST_ENTRY(notice->place.next, struct watch, link);
-
-        list_remove(&notice->place);
-        list_append(watch->link.next, &notice->place);
-        if (!watch->is_gone)
-            send_to(service, watch, notice);
+        list_remove(&topic->place);
+        list_append(watch->link.next, &topic->place);
+        LIST_EACH(link, &topic->batch)
+        {
+            if (!watch->is_gone)
+                send_to(service, watch, LIST_ENTRY(link, struct notice, link));
+        }
     }
     return most;
 }
 
-static void notice_free(struct service *service, struct notice *notice)
+static void drop_notices(struct service *service, struct list *notices)
 {
-    if (notice->topic) {
-        list_remove(&notice->place);
-        topic_drop(service, notice->topic);
+    LIST_EACH(link, notices)
+    {
+        service->notice_count--;
+        mem_free(LIST_ENTRY(link, struct notice, link));
     }
-    list_remove(&notice->link);
-    service->notice_count--;
-    mem_free(notice);
+    list_init(notices);
 }
 
-/* So many that the loop is not held up; the others in the next turn. */
+static void begin_batch(struct topic *topic)
+{
+    if (!list_is_empty(&topic->batch))
+        return;
+    list_move(&topic->batch, &topic->pending);
+    list_append(topic->watches.next, &topic->place);
+}
+
+/* What came meanwhile is the next batch, behind those of others. */
+static void end_batch(struct service *service, struct topic *topic)
+{
+    drop_notices(service, &topic->batch);
+    list_remove(&topic->place);
+    list_remove(&topic->link);
+    if (!list_is_empty(&topic->pending))
+        list_append(&service->told, &topic->link);
+    topic_drop(service, topic);
+}
+
+static void free_gone(struct service *service)
+{
+    LIST_EACH(link, &service->gone)
+    watch_free(service, LIST_ENTRY(link, struct watch, gone));
+    list_init(&service->gone);
+}
+
+/* So many that the loop is not held up; the others in the next turn. Sending
+ * may add further notices: jobs of a node end with it. */
 static void send_notices(void *context)
 {
     struct service *service = context;
     size_t most = TELL_PER_TURN;
 
     service->notifying = true;
-    while (most > 0 && !list_is_empty(&service->notices)) {
-        struct notice *notice =
-            LIST_ENTRY(service->notices.next, struct notice, link);
+    while (most > 0 && !list_is_empty(&service->told)) {
+        struct topic *topic =
+            LIST_ENTRY(service->told.next, struct topic, link);
 
-        if (begin_sending(service, notice))
-            most = send_notice(service, notice, most);
+        begin_batch(topic);
+        most = send_batch(service, topic, most);
         if (most > 0)
-            notice_free(service, notice);
+            end_batch(service, topic);
     }
     service->notifying = false;
-    LIST_EACH(link, &service->gone)
-    watch_free(service, LIST_ENTRY(link, struct watch, gone));
-    list_init(&service->gone);
-    if (!list_is_empty(&service->notices))
+    free_gone(service);
+    if (!list_is_empty(&service->told))
         loop_timer_start(&service->loop, &service->notify_more, 0, send_notices,
                          service);
 }
 
-/* Sending may add further notices: jobs of a node end with it. */
-static void add_notice(struct service *service, struct slice name,
+static void add_notice(struct service *service, struct topic *topic,
                        uint64_t connection)
 {
     struct slice message = buf_slice(&service->value);
-    struct notice *notice =
-        mem_alloc(sizeof(*notice) + name.size + message.size);
-    char *bytes = (char *)(notice + 1);
+    struct notice *notice = mem_alloc(sizeof(*notice) + message.size);
 
     service->notice_count++;
-    memcpy(bytes, name.data, name.size);
-    memcpy(bytes + name.size, message.data, message.size);
+    memcpy(notice + 1, message.data, message.size);
     notice->connection = connection;
-    notice->name = slice_make(bytes, name.size);
-    notice->message = slice_make(bytes + name.size, message.size);
-    list_append(&service->notices, &notice->link);
+    notice->message = slice_make((char *)(notice + 1), message.size);
+    list_append(&topic->pending, &notice->link);
+    if (list_is_empty(&topic->link))
+        list_append(&service->told, &topic->link);
     if (!loop_timer_running(&service->notify_more))
         loop_defer(&service->loop, &service->notify, send_notices, service);
 }
@@ -346,14 +362,17 @@ static void add_notice(struct service *service, struct slice name,
 static void tell(struct service *service, char kind, struct slice task_id,
                  uint64_t connection)
 {
+    struct topic *topic;
+
     buf_clear(&service->head);
     put_name(&service->head, kind, task_id);
-    if (!topic_find(service, buf_slice(&service->head)))
+    topic = topic_find(service, buf_slice(&service->head));
+    if (!topic)
         return;
     if (service->notice_count >= NOTICES_MAX)
         service->stats.notices_dropped++;
     else
-        add_notice(service, buf_slice(&service->head), connection);
+        add_notice(service, topic, connection);
 }
 
 void watchers_tell_task(struct service *service, struct slice task_id,
@@ -379,10 +398,15 @@ static void release_watch(void *value, void *context)
 
 void watchers_release(struct service *service)
 {
-    LIST_EACH(link, &service->notices)
-    notice_free(service, LIST_ENTRY(link, struct notice, link));
     loop_task_cancel(&service->notify);
     loop_timer_stop(&service->notify_more);
+    LIST_EACH(link, &service->told)
+    {
+        struct topic *topic = LIST_ENTRY(link, struct topic, link);
+
+        drop_notices(service, &topic->pending);
+        end_batch(service, topic);
+    }
     map_each(&service->watches, release_watch, service);
     map_release(&service->watches);
     map_release(&service->topics);

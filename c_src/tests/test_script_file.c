@@ -189,19 +189,22 @@ static void links_below_the_folder(void)
 
 static void links_that_lead_out(void)
 {
-    char target[2 * NAME_SIZE];
+    char target[4 * NAME_SIZE];
 
     snprintf(target, sizeof(target), "%s", at("outside/secret.lua"));
     assert_int_equal(symlink(target, at("first/absolute.lua")), 0);
     assert_int_equal(symlink("../outside/secret.lua", at("first/rel.lua")), 0);
     assert_int_equal(symlink("../outside", at("first/folder")), 0);
-    assert_int_equal(symlink("/proc/self/root/etc", at("first/magic")), 0);
+    assert_int_equal(symlink("/proc/self/root/tmp", at("first/magic")), 0);
     assert_int_equal(symlink("loop.lua", at("first/loop.lua")), 0);
     assert_refused(SLICE_LITERAL("absolute.lua"),
                    "absolute.lua: leads out of the folder of scripts");
     assert_refused(SLICE_LITERAL("rel.lua"), "rel.lua: leads out");
     assert_refused(SLICE_LITERAL("folder/secret.lua"), "leads out");
     assert_refused(SLICE_LITERAL("loop.lua"), "cannot be read");
+    snprintf(target, sizeof(target), "magic/%s/outside/secret.lua",
+             disk.root + sizeof("/tmp/") - 1);
+    assert_refused(slice_of(target), "leads out");
 }
 
 static void links_may_not_lead_out(void **state)
@@ -209,7 +212,6 @@ static void links_may_not_lead_out(void **state)
     (void)state;
     links_below_the_folder();
     links_that_lead_out();
-    assert_refused(SLICE_LITERAL("magic/x.lua"), "leads out");
 }
 
 /* As where the kernel or a filter of system calls does not know it. */
@@ -236,7 +238,7 @@ static void without_openat2(unsigned error)
     if (child == 0) {
         forbid_openat2(error);
         assert_int_equal(syscall(SYS_openat2, -1, "", NULL, 0), -1);
-        assert_int_equal(errno, error);
+        assert_true(errno == (int)error || errno == ENOSYS); /* valgrind */
         links_below_the_folder();
         links_that_lead_out();
         assert_text(SLICE_LITERAL("c.lua"), "return 'second c'");
