@@ -135,11 +135,13 @@ later(State) ->
 
 %% At most one look is due at a time.
 look_after(Ms, State) ->
-    case State of
-        #{timer := Timer} -> erlang:cancel_timer(Timer);
-        #{} -> none
-    end,
+    _ = case State of
+            #{timer := Timer} -> erlang:cancel_timer(Timer);
+            #{} -> none
+        end,
     State#{timer => erlang:send_after(Ms, self(), look)}.
 
+-spec tell(map(), event()) -> ok.
 tell(#{owner := Owner}, Event) ->
-    Owner ! {?MODULE, self(), Event}.
+    Owner ! {?MODULE, self(), Event},
+    ok.

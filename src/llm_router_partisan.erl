@@ -150,8 +150,8 @@ broadcast(Message, #{name := Name} = State) ->
 tell_watchers(Message, #{watchers := Watchers}) ->
     case id(Message) of
         {id, Id} ->
-            [Pid ! Message || Pid <- maps:keys(maps:get(Id, Watchers, #{}))],
-            ok;
+            Pids = maps:keys(maps:get(Id, Watchers, #{})),
+            lists:foreach(fun(Pid) -> Pid ! Message end, Pids);
         none ->
             ok
     end.

@@ -94,7 +94,8 @@ handle_info({'EXIT', Pid, Reason}, #{attachment := Pid} = State) ->
 handle_info({'DOWN', Monitor, process, _, _},
             #{requests := Requests} = State) ->
     {noreply, State#{requests := down(Monitor, Requests)}};
-handle_info({[alias | Request], Reply}, #{requests := Requests} = State) ->
+handle_info({Request, Reply}, #{requests := Requests} = State)
+  when is_map_key(Request, Requests) ->
     {noreply, State#{requests := answer(Request, Reply, Requests)}};
 handle_info(look_up, State) ->
     {noreply, look_up(State)};
@@ -121,36 +122,34 @@ overloaded(Max) ->
 
 %% ---------------------------------------------------------------- requests
 
-%% A request is what gen_server:send_request/2 makes, in the form that
-%% docs/protocol.md gives (a collection of those of OTP has no way to take one
-%% out): our monitor of the router, under whose alias the answer comes. To
-%% demonitor is to take the request back.
+%% A request is a `$gen_call' of our own making, in the form that
+%% docs/protocol.md gives: to demonitor the reference in it takes it back, and
+%% unlike those of a collection of gen_server's it can be forgotten then.
 %%
-%% Requests are kept by both monitors of each: the router's with who waits, the
-%% caller's with what it waits for.
+%% Each is kept by two monitors: that of the router, with who waits for it, and
+%% that of the caller, with the other one.
 ask(Server, Op, {Caller, _} = From, Requests) ->
     Monitor = monitor(process, Caller),
-    Request = monitor(process, Server, [{alias, reply_demonitor}]),
-    Server ! {'$gen_call', {self(), [alias | Request]}, for_caller(Op, Caller)},
+    Request = monitor(process, Server),
+    Server ! {'$gen_call', {self(), Request}, for_caller(Op, Caller)},
     Requests#{Request => {From, Monitor}, Monitor => Request}.
 
 answer(Request, Reply, Requests) ->
-    case maps:take(Request, Requests) of
-        {{From, Monitor}, Rest} ->
-            gen_server:reply(From, Reply),
-            demonitor(Monitor, [flush]),
-            maps:remove(Monitor, Rest);
-        error ->
-            Requests
-    end.
+    {{From, Monitor}, Rest} = maps:take(Request, Requests),
+    gen_server:reply(From, Reply),
+    demonitor(Request, [flush]),
+    demonitor(Monitor, [flush]),
+    maps:remove(Monitor, Rest).
 
 down(Monitor, Requests) ->
     case Requests of
-        #{Monitor := Request} when is_reference(Request) ->
+        #{Monitor := {_From, _}} ->
+            answer(Monitor, router_down(), Requests);
+        #{Monitor := Request} ->
             demonitor(Request, [flush]),
             maps:without([Monitor, Request], Requests);
         #{} ->
-            answer(Monitor, router_down(), Requests)
+            Requests
     end.
 
 for_caller({stream, Complexity, Messages}, Caller) ->
@@ -194,10 +193,10 @@ look_up(#{registry := Registry, key := Key} = State) ->
     look_up_later(State).
 
 look_up_later(State) ->
-    case State of
-        #{timer := Timer} -> erlang:cancel_timer(Timer);
-        #{} -> none
-    end,
+    _ = case State of
+            #{timer := Timer} -> erlang:cancel_timer(Timer);
+            #{} -> none
+        end,
     State#{timer => erlang:send_after(?REGISTER_MS, self(), look_up)}.
 
 %% Registers a key that nobody has, and keeps the value of one that is ours.

@@ -73,9 +73,9 @@ bool script_put_request(struct buf *out, const struct script_request *request,
                "],\"limits\":{\"memory_bytes\":%zu,\"instructions\":%" PRIu64
                ",\"time_ms\":%" PRIu32 "}",
                limits->memory_bytes, limits->instructions, limits->time_ms);
-    if (request->context) {
+    if (request->context.size > 0) {
         buf_append_text(out, ",\"context\":");
-        jv_put(out, request->context);
+        buf_append_slice(out, request->context);
     }
     buf_append_byte(out, '}');
     return script_end_frame(out, start) ||
@@ -115,7 +115,7 @@ static void read_limits(const struct jv *value, struct script_limits *limits)
 
 bool script_read_request(struct arena *arena, struct slice json,
                          struct script_request *request,
-                         struct script_fault *fault)
+                         const struct jv **context, struct script_fault *fault)
 {
     struct error err;
     struct jv *value;
@@ -124,7 +124,7 @@ bool script_read_request(struct arena *arena, struct slice json,
         return script_fail(fault, "the context cannot be read: %s",
                            err.message);
     request->path = jv_string(jv_find(value, "path"));
-    request->context = jv_find(value, "context");
+    *context = jv_find(value, "context");
     read_limits(jv_find(value, "limits"), &request->limits);
     return read_folders(arena, jv_find(value, "folders"), &request->folders) ||
            script_fail(fault, "the request has no folders");

@@ -9,10 +9,11 @@
 size_t script_begin_frame(struct buf *out);
 bool script_end_frame(struct buf *out, size_t start);
 
-/* Text is borrowed from `json`. */
+/* Text is borrowed from `json`. The context comes apart from the request, as a
+ * value; NULL: nil. */
 bool script_read_request(struct arena *arena, struct slice json,
                          struct script_request *request,
-                         struct script_fault *fault);
+                         const struct jv **context, struct script_fault *fault);
 
 void script_put_fault(struct buf *out, const struct script_fault *fault);
 

@@ -30,11 +30,11 @@ struct worker {
     struct buf in, out;
 };
 
-static void lower(int resource, rlim_t value)
+static void lower(enum __rlimit_resource resource, rlim_t value)
 {
     const struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
 
-    setrlimit((__rlimit_resource_t)resource, &limit);
+    setrlimit(resource, &limit);
 }
 
 /* A sanitizer needs memory, a thread and to look at the process. */
@@ -74,16 +74,16 @@ static bool make_answer(struct worker *worker, struct slice json,
                         struct script_fault *fault)
 {
     struct script_request request;
+    const struct jv *context;
     struct slice code;
     struct arena arena;
     bool ok;
 
     arena_init(&arena, 0);
-    ok =
-        script_read_request(&arena, json, &request, fault) &&
-        script_cache_find(&worker->cache, &request.folders, request.path,
-                          &request.limits, &code, fault) &&
-        script_run(code, request.context, &request.limits, &worker->out, fault);
+    ok = script_read_request(&arena, json, &request, &context, fault) &&
+         script_cache_find(&worker->cache, &request.folders, request.path,
+                           &request.limits, &code, fault) &&
+         script_run(code, context, &request.limits, &worker->out, fault);
     arena_release(&arena);
     return ok;
 }

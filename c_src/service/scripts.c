@@ -152,14 +152,11 @@ static bool put_frame(struct asking *asking, struct buf *out, struct error *err)
         .limits = {(size_t)config->script_memory_bytes,
                    (uint64_t)config->script_instructions,
                    (uint32_t)config->script_time_ms},
+        .context = asking->call.request.context,
     };
-    struct jv *context;
     bool put;
 
     arena_init(&scratch, 0);
-    if (jv_parse(&scratch, asking->call.request.context, JV_STRICT,
-                 &JV_DEFAULT_LIMITS, NULL, &context, err))
-        request.context = context;
     if (request.folders.count == 0) {
         folders[0] = arena_printf(&scratch, "%s/scripts", config->priv_dir);
         request.folders.count = 1;

@@ -32,8 +32,8 @@ int script_worker_main(void);
 struct script_request {
     struct slice path; /* clean UTF-8, as all text here */
     struct script_folders folders;
-    struct script_limits limits;
-    const struct jv *context; /* NULL: nil */
+    struct script_limits limits; /* memory up to 64 MiB: the process has 256 */
+    struct slice context;        /* JSON text; empty: nil */
 };
 
 /* Appends a frame. ERR_TOO_LARGE: over SCRIPT_FRAME_MAX or over the buffer's
