@@ -32,12 +32,14 @@ told_ms(Server, Count) ->
                                        #{task_id => crowd}}),
     Answered = now_us(),
     Told = [receive {Pid, told, At} -> At end || Pid <- Watchers],
+    [Pid ! stop || Pid <- Watchers],
     (lists:max(Told) - Answered) / 1000.
 
 watcher(Server) ->
     Self = self(),
     Pid = spawn(fun() ->
-        receive {task_completed, crowd} -> Self ! {self(), told, now_us()} end
+        receive {task_completed, crowd} -> Self ! {self(), told, now_us()} end,
+        receive stop -> ok end
     end),
     ok = gen_server:call(Server, {watch_task, crowd, #{to => Pid}}),
     Pid.

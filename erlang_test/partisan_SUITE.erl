@@ -54,10 +54,10 @@ end_per_suite(Config) ->
 init_per_testcase(_Case, Config) ->
     set(Config, fun scripted_model:from_document/1),
     Up = bed:start_router(bed:renamed(Config), #{}),
-    [Near, Far] = [bed:on(Node, fun() -> start_partisan(Name) end)
-                   || {Node, Name} <- [{near(Up), ?NEAR}, {far(Up), ?FAR}]],
-    bed:on(near(Up), fun() -> partisan_standin:join(?FAR, Far) end),
-    bed:on(far(Up), fun() -> partisan_standin:join(?NEAR, Near) end),
+    Ports = [{Name, bed:on(Node, fun() -> start_partisan(Name) end)}
+             || {Node, Name} <- [{near(Up), ?NEAR}, {far(Up), ?FAR}]],
+    [bed:on(Node, fun() -> partisan_standin:join(Name, Port) end)
+     || Node <- [near(Up), far(Up)], {Name, Port} <- Ports],
     start_bridge(near(Up), true),
     start_bridge(far(Up), true),
     attached(Up),

@@ -207,6 +207,14 @@ a_script_is_run_from_the_queue(Config) ->
         ?assertMatch({ok, #{text := <<"You wrote: Hi">>,
                             script := <<"echo.lua">>}},
                      await(Up, enqueue(Up, Op))),
+        scripted_provider:set_handler(bed:provider(Up), fun(Request) ->
+            #{json := #{<<"temperature">> := 0.5}} = Request,
+            scripted_provider:answer(<<"warm">>)
+        end),
+        Warm = {call_with_script, "echo.lua", #{say => <<"Hi">>},
+                #{temperature => 0.5, metadata => <<"mine">>}},
+        ?assertMatch({ok, #{text := <<"warm">>, metadata := <<"mine">>}},
+                     await(Up, enqueue(Up, Warm))),
         Bad = {call_with_script, "nothere.lua", #{}},
         ?assertMatch({error, {script_error, #{message := _}}},
                      await(Up, enqueue(Up, Bad)))

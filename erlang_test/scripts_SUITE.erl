@@ -6,6 +6,8 @@
 
 -compile([export_all, nowarn_export_all]).
 
+%% No limit of Lua's ends it.
+-define(WILD, "return (('a'):rep(3000)):find(('a-'):rep(30) .. 'b')").
 -define(GREET, "system('Be brief.')\n"
                "user('Greet ' .. context.name)\n"
                "options.temperature = 0.25\n").
@@ -32,6 +34,9 @@ all() ->
      the_worker_goes_with_the_router,
      a_caller_that_dies_asks_nobody,
      the_deadline_holds_for_the_script_too,
+     a_script_is_cancelled_by_request_id,
+     a_drain_answers_those_whose_script_runs,
+     the_time_of_the_script_counts,
      telemetry_and_watchers_hear_of_it,
      many_scripts_at_once].
 
@@ -49,11 +54,18 @@ init_per_testcase(Case, Config) ->
         the_example_scripts_work -> #{};
         _ -> #{path => unicode:characters_to_binary(Folder)}
     end,
-    Up = two_providers:router(Config, #{scripts => Scripts}, []),
+    Timeouts = case Case of
+        a_drain_answers_those_whose_script_runs -> #{drain_ms => 500};
+        _ -> #{}
+    end,
+    Up = two_providers:router(Config, #{scripts => Scripts,
+                                        timeouts => Timeouts}, []),
     write(Folder, "greet.lua", ?GREET),
     [{folder, Folder} | Up].
 
-end_per_testcase(the_worker_goes_with_the_router, _) ->
+end_per_testcase(Case, _)
+  when Case =:= the_worker_goes_with_the_router;
+       Case =:= a_drain_answers_those_whose_script_runs ->
     ok;
 end_per_testcase(_Case, Config) ->
     bed:must(fun() -> {exited, 0} = bed:stop_router(Config) end).
@@ -227,8 +239,7 @@ a_pattern_that_never_ends_is_killed(Config) ->
     ?assertMatch({ok, _}, call(Config, <<"greet.lua">>, #{name => a})).
 
 others_are_served_while_scripts_run_wild(Config) ->
-    script(Config, "wild.lua",
-           "return (('a'):rep(3000)):find(('a-'):rep(30) .. 'b')"),
+    script(Config, "wild.lua", ?WILD),
     Server = server(Config),
     Slowest = bed:on(bed:caller(Config), fun() ->
         Wild = [gen_server:send_request(
@@ -252,8 +263,7 @@ the_death_of_the_worker_is_one_callers_error(Config) ->
     [Worker] = workers(Config),
     [] = os:cmd("kill -KILL " ++ integer_to_list(Worker)),
     {ok, _} = call(Config, <<"greet.lua">>, #{name => a}),
-    script(Config, "wild.lua",
-           "return (('a'):rep(3000)):find(('a-'):rep(30) .. 'b')"),
+    script(Config, "wild.lua", ?WILD),
     Server = server(Config),
     bed:on(bed:caller(Config), fun() ->
         Request = gen_server:send_request(
@@ -308,10 +318,86 @@ a_caller_that_dies_asks_nobody(Config) ->
     ?assert(Asked < 200).
 
 the_deadline_holds_for_the_script_too(Config) ->
-    script(Config, "wild.lua",
-           "return (('a'):rep(3000)):find(('a-'):rep(30) .. 'b')"),
+    script(Config, "wild.lua", ?WILD),
     ?assertMatch({error, {timeout, #{message := _}}},
                  call(Config, <<"wild.lua">>, #{}, #{timeout => 100})).
+
+a_script_is_cancelled_by_request_id(Config) ->
+    script(Config, "wild.lua", ?WILD),
+    Server = server(Config),
+    bed:on(bed:caller(Config), fun() ->
+        Requests = [gen_server:send_request(
+                      Server, {call_with_script, "wild.lua", 1,
+                               #{request_id => Id}})
+                    || Id <- [<<"a">>, <<"b">>, <<"waits">>]],
+        timer:sleep(100),
+        [true = gen_server:call(Server, {cancel, Id})
+         || Id <- [<<"waits">>, <<"a">>]],
+        false = gen_server:call(Server, {cancel, <<"waits">>}),
+        false = gen_server:call(Server, {cancel, make_ref()}),
+        [{reply, {error, {Code, _}}} = gen_server:wait_response(R, 5000)
+         || {R, Code} <- lists:zip(Requests,
+                                   [cancelled, script_error, cancelled])]
+    end).
+
+a_drain_answers_those_whose_script_runs(Config) ->
+    script(Config, "wild.lua", ?WILD),
+    Server = server(Config),
+    bed:on(bed:caller(Config), fun() ->
+        Requests = [gen_server:send_request(
+                      Server, {call_with_script, "wild.lua", 1})
+                    || _ <- lists:seq(1, 6)],
+        timer:sleep(100),
+        ok = gen_server:call(Server, drain),
+        Answers = [gen_server:wait_response(R, 10000) || R <- Requests],
+        [shutting_down] = lists:usort([Code || {reply, {error, {Code, _}}}
+                                                   <- Answers]),
+        6 = length(Answers)
+    end),
+    {exited, 0} = router:await_exit(bed:router(Config), bed:limit_ms(5000)).
+
+%% In events and in answers.
+the_time_of_the_script_counts(Config) ->
+    script(Config, "wild.lua", ?WILD),
+    script(Config, "slow.lua",
+           "local x = 0 for i = 1, 3000000 do x = x + 1 end user('hi')"),
+    Server = server(Config),
+    bed:on(bed:caller(Config), fun() ->
+        ok = gen_server:call(Server, {subscribe, telemetry}),
+        ok = gen_server:call(Server, {watch_task, 1}),
+        Ask = fun(Script) ->
+            gen_server:call(Server, {call_with_script, Script, 1,
+                                     #{task_id => 1}})
+        end,
+        {error, {script_error, _}} = Ask("wild.lua"),
+        {1500, Id} = ended(exception),
+        {error, Id} = updated(),
+        {Us, {ok, #{duration_ms := Ms, request_id := Same}}} =
+            timer:tc(fun() -> Ask("slow.lua") end),
+        {AtLeast, Same} = ended(stop),
+        {ok, Same} = updated(),
+        true = Ms >= AtLeast andalso Ms =< Us div 1000 + 1
+    end).
+
+%% The end's duration, at most 1500 ms, and the id that both events have.
+ended(Phase) ->
+    receive {llm_router_telemetry, [_, _, start], _, #{request_id := Id}} ->
+        receive {llm_router_telemetry, [_, _, Phase], #{duration := Ns},
+                 #{request_id := Id}} ->
+            {min(1500, Ns div 1000000), Id}
+        end
+    end.
+
+updated() ->
+    receive {task_update, 1, #{status := accepted, request_id := Id}} ->
+        receive
+            {task_update, 1, #{status := failed, duration_ms := Ms,
+                               request_id := Id}} when Ms >= 1500 ->
+                {error, Id};
+            {task_completed, 1} ->
+                {ok, Id}
+        end
+    end.
 
 telemetry_and_watchers_hear_of_it(Config) ->
     script(Config, "bad.lua", "error('no')"),

@@ -214,6 +214,8 @@ a_router_that_lost_the_name_still_tells_of_its_requests(Config) ->
     ok = ask(Config, 1, drain),
     bed:eventually(fun() -> is_attached_to(Caller, Node) end),
     bed:on(Caller, fun() ->
+        #{attachment := Attachment} = sys:get_state(?SERVER),
+        {monitors, [_]} = process_info(Attachment, monitors),
         {ok, _} = gen_server:call({llm_router, Node}, ?ASK(#{}))
     end),
     receive {old, {ok, #{request_id := Id}}} -> ok end,

@@ -21,6 +21,7 @@ all() ->
      an_answer_from_memory_completes_the_task,
      a_cancelled_request_fails_its_task,
      ids_of_other_types_are_other_tasks,
+     an_atom_of_any_length_is_an_id,
      to_watch_twice_is_to_watch_once,
      who_unwatches_is_told_nothing,
      another_process_can_watch,
@@ -192,7 +193,8 @@ a_failure_names_its_code(Config) ->
 
 a_refusal_is_a_failure(Config) ->
     ?assertMatch(
-       [#{status := failed, error := no_route, duration_ms := 0}],
+       [#{status := failed, error := no_route, duration_ms := 0,
+          request_id := <<_/binary>>}],
        on(Config, fun(Server) ->
            ok = gen_server:call(Server, {watch_task, 1}),
            {error, {no_route, _}} =
@@ -236,6 +238,14 @@ ids_of_other_types_are_other_tasks(Config) ->
 
 all_messages() ->
     receive Message -> [Message | all_messages()] after 300 -> [] end.
+
+an_atom_of_any_length_is_an_id(Config) ->
+    Id = list_to_atom(lists:duplicate(255, 16#1F600)),
+    on(Config, fun(Server) ->
+        ok = gen_server:call(Server, {watch_task, Id}),
+        {ok, _} = gen_server:call(Server, prompt(#{task_id => Id})),
+        completed = lists:last(updates(Id))
+    end).
 
 to_watch_twice_is_to_watch_once(Config) ->
     Completed = on(Config, fun(Server) ->
@@ -423,6 +433,7 @@ the_scope_node_leaves_other_nodes_out(Config) ->
         ok = gen_server:call(Server, {subscribe, telemetry, [{scope, node}]}),
         [{ok, _} = rpc:call(Node, gen_server, call, [Server, prompt(#{})])
          || Node <- [Other, Own]],
+        #{watchers := #{dropped := 0}} = gen_server:call(Server, stats),
         [maps:get(caller_node, Metadata)
          || {llm_router_telemetry, _, _, Metadata} <- all_messages()]
     end),
@@ -474,16 +485,18 @@ ten_thousand_watchers_are_told_in_a_moment(Config) ->
             receive
                 {task_completed, crowd} ->
                     Self ! {told, erlang:monotonic_time(microsecond)}
-            end
+            end,
+            receive stop -> ok end
         end,
-        [ok = gen_server:call(Server, {watch_task, crowd,
-                                       #{to => spawn(Watcher)}})
-         || _ <- lists:seq(1, ?CROWD)],
+        Crowd = [spawn(Watcher) || _ <- lists:seq(1, ?CROWD)],
+        [ok = gen_server:call(Server, {watch_task, crowd, #{to => Pid}})
+         || Pid <- Crowd],
         #{watchers := #{watching := ?CROWD}} = gen_server:call(Server, stats),
         {ok, _} = gen_server:call(Server, prompt(#{task_id => crowd})),
         Begun = erlang:monotonic_time(microsecond),
         Ends = [receive {told, At} -> At after 10000 -> error(not_told) end
                 || _ <- lists:seq(1, ?CROWD)],
+        [Pid ! stop || Pid <- Crowd],
         (lists:max(Ends) - Begun) / 1000
     end),
     ct:pal("~b watchers were told ~.1f ms after the answer", [?CROWD, Ms]),

@@ -145,13 +145,15 @@ decode_function decode_scope;
 
 decode_function decode_script;
 decode_function decode_script_context;
-decode_function decode_script_options;
 
 /* --- options.c --- */
 
 /* Opts of the request's operation. Of route and route_completion they are all
  * there is, messages too. */
 decode_function decode_options;
+
+/* Those of a script: where the caller gave one, his holds. */
+decode_function decode_further_options;
 
 /* Two that are also arguments of operations. */
 decode_function decode_task_type;

@@ -371,20 +371,13 @@ struct request request_blank(void)
     };
 }
 
-static decode_function *options_decoder(enum operation operation)
-{
-    if (operation == OP_ENQUEUE)
-        return decode_enqueue_options;
-    return operation == OP_CALL_WITH_SCRIPT ? decode_script_options
-                                            : decode_options;
-}
-
 bool decode_request(struct decoder *decoder, enum operation operation,
                     const struct term *arguments, uint32_t count)
 {
     const struct shape *shape = &shapes[operation];
     uint32_t most = shape->count + ((shape->flags & TAKES_OPTIONS) ? 1 : 0);
-    decode_function *decode_opts = options_decoder(operation);
+    decode_function *decode_opts =
+        operation == OP_ENQUEUE ? decode_enqueue_options : decode_options;
 
     decoder->request->operation = operation;
     if (count > most)

@@ -372,6 +372,8 @@ static const struct option {
 
 enum { OPTION_COUNT = sizeof(table) / sizeof(*table) };
 
+_Static_assert((int)OPTION_COUNT <= 64, "a bit of given_options for each");
+
 static bool decode_option(struct decoder *decoder, const struct option *option,
                           struct term value)
 {
@@ -397,20 +399,38 @@ static bool open_options(struct decoder *decoder, const char *path,
            error_in(decoder->err, path);
 }
 
-bool decode_options(struct decoder *decoder, const char *path,
-                    struct term value)
+/* Leaves out those whose bit is in `except`. */
+static bool decode_some(struct decoder *decoder, const char *path,
+                        struct term value, uint64_t except)
 {
     struct field fields[OPTION_COUNT];
 
     if (!open_options(decoder, path, value, fields))
         return false;
-    for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (fields[i].given &&
-            !decode_option(decoder, &table[i], fields[i].value))
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        uint64_t bit = UINT64_C(1) << i;
+
+        if (!fields[i].given || (except & bit))
+            continue;
+        if (!decode_option(decoder, &table[i], fields[i].value))
             return error_in(decoder->err, path);
+        decoder->request->given_options |= bit;
+    }
     return (check_tool_choice(decoder, "tool_choice") &&
             check_api_version(decoder, "api_version")) ||
            error_in(decoder->err, path);
+}
+
+bool decode_options(struct decoder *decoder, const char *path,
+                    struct term value)
+{
+    return decode_some(decoder, path, value, 0);
+}
+
+bool decode_further_options(struct decoder *decoder, const char *path,
+                            struct term value)
+{
+    return decode_some(decoder, path, value, decoder->request->given_options);
 }
 
 static bool put_option(struct decoder *decoder, const struct field *field,

@@ -27,15 +27,6 @@ bool decode_script_context(struct decoder *decoder, const char *path,
            error_in(decoder->err, path);
 }
 
-bool decode_script_options(struct decoder *decoder, const char *path,
-                           struct term value)
-{
-    if (!decode_options(decoder, path, value))
-        return false;
-    decoder->request->script_opts = arena_copy(decoder->arena, term_raw(value));
-    return true;
-}
-
 /* What says who asks, how long it waits and what it gets back is the caller's
  * alone. */
 static bool check_names(const struct jv *options, struct error *err)
@@ -68,17 +59,6 @@ static bool decode_json(struct decoder *decoder, const char *path,
     return decoded;
 }
 
-/* First the script's, then over them the caller's. */
-static bool decode_both(struct decoder *decoder, const struct jv *options,
-                        struct slice callers)
-{
-    if (options && (!check_names(options, decoder->err) ||
-                    !decode_json(decoder, "options", options, decode_options)))
-        return false;
-    return callers.size == 0 ||
-           decode_options(decoder, "opts", term_from_raw(callers));
-}
-
 /* The path belongs to the script's result, not to the call. */
 static bool blame_script(struct error *err)
 {
@@ -92,14 +72,13 @@ bool script_call_apply(const struct jv *messages, const struct jv *options,
                        struct arena *arena, struct request *request,
                        struct error *err)
 {
-    struct request made = request_blank();
-    struct decoder decoder = {arena, &made, err};
+    struct decoder decoder = {arena, request, err};
 
-    made.operation = OP_CALL_WITH_SCRIPT;
-    made.text = request->text;
-    if (!decode_both(&decoder, options, request->script_opts) ||
+    if ((options && (!check_names(options, err) ||
+                     !decode_json(&decoder, "options", options,
+                                  decode_further_options))) ||
         !decode_json(&decoder, "messages", messages, decode_messages))
         return blame_script(err);
-    *request = made;
+    request->context = slice_of(NULL);
     return true;
 }

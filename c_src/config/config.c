@@ -78,6 +78,20 @@ static const char *queue_name_fault(struct slice text)
     return NULL;
 }
 
+static const char *script_path_fault(struct slice text)
+{
+    size_t folders = 1;
+
+    for (size_t i = 0; i < text.size; i++) {
+        folders += text.data[i] == ':';
+        if ((i == 0 || text.data[i - 1] == ':') && text.data[i] != '/')
+            return "must be absolute folders with ':' between them";
+    }
+    return folders <= CONFIG_SCRIPT_FOLDERS_MAX
+               ? NULL
+               : "must have at most 16 folders";
+}
+
 /* PostgreSQL refuses longer ones, and with them the whole statement. */
 static const char *channel_fault(struct slice text)
 {
@@ -124,7 +138,10 @@ static const struct key keys[] = {
             "60000"),
     KEY("catalogue", "file", KIND_TEXT, catalogue_file, ""),
     KEY("prompts", "directory", KIND_TEXT, prompts_dir, ""),
-    KEY("scripts", "path", KIND_TEXT, script_path, ""),
+    {.section = "scripts",
+     .field =
+         FIELD_CHECKED("path", struct config, script_path, script_path_fault),
+     .value = ""},
     INTEGER("scripts", "time_ms", script_time_ms, 1, 60000, "1000"),
     INTEGER("scripts", "memory_bytes", script_memory_bytes, 65536, 64 * MIB,
             "8388608"),

@@ -81,11 +81,14 @@ static void heap_remove(struct loop *loop, struct loop_timer *timer)
     sift_down(loop, last->position);
 }
 
+/* One that is started meanwhile comes in the next turn, due or not. */
 static void run_due(struct loop *loop)
 {
     uint64_t now = uv_now(&loop->uv);
+    uint64_t pass = ++loop->pass;
 
-    while (loop->timer_count > 0 && loop->heap[1]->due_ms <= now) {
+    while (loop->timer_count > 0 && loop->heap[1]->due_ms <= now &&
+           loop->heap[1]->pass != pass) {
         struct loop_timer *timer = loop->heap[1];
 
         heap_remove(loop, timer);
@@ -271,6 +274,7 @@ void loop_timer_start(struct loop *loop, struct loop_timer *timer,
     loop_timer_stop(timer);
     timer->loop = loop;
     timer->due_ms = uv_now(&loop->uv) + delay_ms;
+    timer->pass = loop->pass;
     timer->on_due = on_due;
     timer->context = context;
     heap_add(loop, timer);

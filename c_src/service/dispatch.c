@@ -34,13 +34,13 @@ static void join(struct service *service, struct job *job,
 {
     const struct reply_address reply =
         reply_address_copy(&job->arena, &call->reply);
-
     struct taker *taker;
 
     service->stats.shared++;
     taker = taker_join(service, job, &reply, origin);
-    taker->joined_ns = loop_now_ns();
-    notices_joined(job, taker);
+    taker->joined_ns = origin->begun ? origin->begun->at_ns : loop_now_ns();
+    if (!origin->begun)
+        notices_joined(job, taker);
 }
 
 static bool is_cacheable(const struct service *service,
@@ -173,9 +173,9 @@ static bool cancel(struct service *service, const struct request *request)
                           : map_find(&service->by_request, request->text);
     struct error err;
 
-    if (!job)
-        return false;
     error_set(&err, ERR_CANCELLED, "the request was cancelled");
+    if (!job)
+        return scripts_fail(service->scripts, request->text, &err);
     job_fail(job, &err);
     return true;
 }
@@ -246,74 +246,53 @@ static void ask_queue(struct service *service, const struct call *call,
         dispatch_refuse(service, call, origin, &err);
 }
 
+/* False: the operation is another one. */
+static bool put_info(struct service *service, enum operation operation)
+{
+    static void (*const put[OPERATION_COUNT])(const struct service *service,
+                                              struct buf *out) = {
+        [OP_VERSION] = info_put_version,
+        [OP_HEALTH] = info_put_health,
+        [OP_STATS] = info_put_stats,
+        [OP_MODELS] = info_put_models,
+        [OP_AVAILABLE_MODELS] = info_put_model_names,
+    };
+
+    if (!put[operation])
+        return false;
+    put[operation](service, &service->value);
+    return true;
+}
+
+/* What asks no provider. Some answer later, or write their answer. */
 static void answer_at_once(struct service *service, const struct call *call,
                            const struct origin *origin)
 {
-    struct buf *out = &service->value;
+    static void (*const answers[OPERATION_COUNT])(
+        struct service * service, const struct call *call,
+        const struct origin *origin) = {
+        [OP_SELECT_MODEL] = select_model, [OP_DRAIN] = drain,
+        [OP_WATCH_TASK] = watch,          [OP_UNWATCH_TASK] = watch,
+        [OP_SUBSCRIBE] = watch,           [OP_UNSUBSCRIBE] = watch,
+        [OP_ENQUEUE] = ask_queue,         [OP_AWAIT] = ask_queue,
+        [OP_RESULT] = ask_queue,          [OP_RELOAD] = reload,
+    };
+    enum operation operation = call->request.operation;
 
-    buf_clear(out);
-    switch (call->request.operation) {
-    case OP_PING:
-        reply_put_pong(out);
-        break;
-    case OP_VERSION:
-        info_put_version(service, out);
-        break;
-    case OP_HEALTH:
-        info_put_health(service, out);
-        break;
-    case OP_STATS:
-        info_put_stats(service, out);
-        break;
-    case OP_MODELS:
-        info_put_models(service, out);
-        break;
-    case OP_SELECT_MODEL:
-        select_model(service, call, origin);
-        return;
-    case OP_DRAIN:
-        drain(service, call, origin);
-        return;
-    case OP_AVAILABLE_MODELS:
-        info_put_model_names(service, out);
-        break;
-    case OP_COMPLEXITY_FOR_TASK:
-        put_complexity(service, call);
-        break;
-    case OP_CANCEL:
-        put_cancelled(service, call);
-        break;
-    case OP_WATCH_TASK:
-    case OP_UNWATCH_TASK:
-    case OP_SUBSCRIBE:
-    case OP_UNSUBSCRIBE:
-        watch(service, call, origin);
-        return;
-    case OP_ENQUEUE:
-    case OP_AWAIT:
-    case OP_RESULT:
-        ask_queue(service, call, origin);
-        return;
-    case OP_RELOAD:
-        reload(service, call, origin);
-        return;
-    case OP_ROUTE:
-    case OP_ROUTE_COMPLETION:
-    case OP_STREAM:
-    case OP_ANALYZE_COMPLEXITY:
-    case OP_RESEARCH:
-    case OP_EMBED:
-    case OP_GENERATE_TASK:
-    case OP_PARSE_PRD:
-    case OP_EXPAND_TASK:
-    case OP_CALL:
-    case OP_CALL_WITH_PROMPT:
-    case OP_CALL_WITH_SYSTEM:
-    case OP_CALL_WITH_SCRIPT:
-    case OPERATION_COUNT:
+    buf_clear(&service->value);
+    if (answers[operation]) {
+        answers[operation](service, call, origin);
         return;
     }
-    deliver(service, &call->reply, origin, call->request.operation);
+    if (!put_info(service, operation)) {
+        if (operation == OP_PING)
+            reply_put_pong(&service->value);
+        else if (operation == OP_CANCEL)
+            put_cancelled(service, call);
+        else if (operation == OP_COMPLEXITY_FOR_TASK)
+            put_complexity(service, call);
+    }
+    deliver(service, &call->reply, origin, operation);
 }
 
 void dispatch_asked(struct service *service, const struct call *call,

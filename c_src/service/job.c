@@ -249,7 +249,8 @@ static int64_t input_tokens(const struct request *request)
 
 /* The job lives in its own arena, which is the one the call was decoded into.
  */
-static struct job *job_new(struct service *service, const struct call *call)
+static struct job *job_new(struct service *service, const struct call *call,
+                           const struct begun *begun)
 {
     struct arena arena = service->spare;
     struct job *job = arena_alloc(&arena, sizeof(*job));
@@ -266,8 +267,8 @@ static struct job *job_new(struct service *service, const struct call *call)
         .request = call->request,
         .usage = USAGE_UNKNOWN,
         .cost_usd = NAN,
-        .started_ms = loop_now_ms(&service->loop),
-        .started_ns = loop_now_ns(),
+        .started_ms = begun ? begun->at_ms : loop_now_ms(&service->loop),
+        .started_ns = begun ? begun->at_ns : loop_now_ns(),
     };
     job->deadline_ms = job->started_ms + (uint64_t)timeout_ms;
     list_init(&job->takers);
@@ -277,6 +278,8 @@ static struct job *job_new(struct service *service, const struct call *call)
     job->request_id = call->request.options.request_id;
     if (job->request_id.size > 0)
         map_put(&service->by_request, job->request_id, job);
+    else if (begun)
+        job->request_id = begun->request_id;
     else
         job->request_id = service_make_id(service, &job->arena);
     return job;
@@ -365,7 +368,7 @@ bool job_start(struct service *service, const struct call *call,
     if (!plan(service, call, tokens, &plan_made, err))
         return false;
     count_decision(&service->stats, &call->request, &plan_made.decision);
-    job = job_new(service, call);
+    job = job_new(service, call, origin->begun);
     job->plan = plan_made;
     job->model = plan_made.candidates[0].model;
     job->input_tokens = tokens;
@@ -379,7 +382,8 @@ bool job_start(struct service *service, const struct call *call,
         job->deadline_ms = job->started_ms + REQUEST_TIMEOUT_MAX_MS;
     }
     add_taker(service, job, call, origin);
-    notices_job_began(job);
+    if (!origin->begun)
+        notices_job_began(job);
     if (job->stream) {
         buf_clear(&service->value);
         reply_put_stream(&service->value, stream_reference(job));

@@ -139,57 +139,113 @@ static struct request_event event_of_call(const struct service *service,
     };
 }
 
-static void tell_whole_request(struct service *service,
-                               const struct request *request,
-                               const struct origin *origin,
-                               const struct error *err)
+/* By which the two events, and the updates, belong together. */
+static struct slice id_of(struct service *service,
+                          const struct request *request,
+                          const struct origin *origin, struct arena *arena)
+{
+    if (origin->begun)
+        return origin->begun->request_id;
+    if (request->options.request_id.size > 0)
+        return request->options.request_id;
+    return service_make_id(service, arena);
+}
+
+static void tell_begin(struct service *service, const struct request *request,
+                       const struct origin *origin, struct slice id)
 {
     struct request_event event =
         event_of_call(service, request, origin, REQUEST_START);
-    struct arena arena;
 
-    arena_init(&arena, ID_BLOCK);
-    if (event.request_id.size == 0)
-        event.request_id = service_make_id(service, &arena);
-    tell_request(service, &event, origin->connection);
-    event.phase = err ? REQUEST_EXCEPTION : REQUEST_STOP;
-    event.error = err;
-    tell_request(service, &event, origin->connection);
-    arena_release(&arena);
+    event.request_id = id;
+    if (watchers_want_telemetry(service))
+        tell_request(service, &event, origin->connection);
 }
 
-static void tell_whole_task(struct service *service,
-                            const struct request *request, uint64_t connection,
-                            const struct error *err)
+static void tell_end(struct service *service, const struct request *request,
+                     const struct origin *origin, struct slice id,
+                     const struct error *err)
 {
-    struct task_update update = {
+    struct request_event event = event_of_call(
+        service, request, origin, err ? REQUEST_EXCEPTION : REQUEST_STOP);
+
+    event.request_id = id;
+    event.error = err;
+    if (origin->begun)
+        event.duration_ns = (int64_t)(loop_now_ns() - origin->begun->at_ns);
+    if (watchers_want_telemetry(service))
+        tell_request(service, &event, origin->connection);
+}
+
+static struct task_update update_of_call(const struct request *request,
+                                         struct slice id,
+                                         enum task_status status)
+{
+    return (struct task_update){
         .task_id = request->options.task_id,
-        .status = TASK_ACCEPTED,
+        .status = status,
         .operation = request->operation,
-        .request_id = request->options.request_id,
+        .request_id = id,
         .duration_ms = -1,
     };
+}
 
-    if (!err)
+static void tell_task_begin(struct service *service,
+                            const struct request *request, uint64_t connection,
+                            struct slice id)
+{
+    struct task_update update = update_of_call(request, id, TASK_ACCEPTED);
+
+    if (watchers_want_task(service, update.task_id))
         tell_task(service, &update, connection);
-    update.status = err ? TASK_FAILED : TASK_DONE;
+}
+
+static void tell_task_over(struct service *service,
+                           const struct request *request,
+                           const struct origin *origin, struct slice id,
+                           const struct error *err)
+{
+    struct task_update update =
+        update_of_call(request, id, err ? TASK_FAILED : TASK_DONE);
+
+    if (!watchers_want_task(service, update.task_id))
+        return;
     update.error = err ? err->code : ERR_NONE;
     update.duration_ms = 0;
-    tell_task(service, &update, connection);
+    if (origin->begun)
+        update.duration_ms =
+            (int64_t)(loop_now_ms(&service->loop) - origin->begun->at_ms);
+    tell_task(service, &update, origin->connection);
+}
+
+void notices_begun(struct service *service, const struct call *call,
+                   const struct origin *origin)
+{
+    struct slice id = origin->begun->request_id;
+
+    tell_task_begin(service, &call->request, origin->connection, id);
+    tell_begin(service, &call->request, origin, id);
 }
 
 void notices_answered(struct service *service, const struct call *call,
                       const struct origin *origin, const struct error *err)
 {
     const struct request *request = &call->request;
+    struct arena arena;
+    struct slice id;
 
-    if (request->operation == OPERATION_COUNT ||
+    if (service->topics.count == 0 || request->operation == OPERATION_COUNT ||
         !operation_calls_provider(request->operation))
         return;
-    if (watchers_want_task(service, request->options.task_id))
-        tell_whole_task(service, request, origin->connection, err);
-    if (watchers_want_telemetry(service))
-        tell_whole_request(service, request, origin, err);
+    arena_init(&arena, ID_BLOCK);
+    id = id_of(service, request, origin, &arena);
+    if (!origin->begun && !err)
+        tell_task_begin(service, request, origin->connection, id);
+    tell_task_over(service, request, origin, id, err);
+    if (!origin->begun)
+        tell_begin(service, request, origin, id);
+    tell_end(service, request, origin, id, err);
+    arena_release(&arena);
 }
 
 void notices_joined(const struct job *job, const struct taker *taker)

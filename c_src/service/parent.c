@@ -1,5 +1,9 @@
 #include "service/parent_internal.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
 #include "llm_router/base/log.h"
 #include "llm_router/config/handover.h"
 
@@ -74,6 +78,8 @@ static void on_readable(void *context)
     parent->events->gone(parent->context);
 }
 
+/* A pipe that was opened when it had ended already is never readable: so it is
+ * read once unasked. */
 static void on_first_turn(void *context)
 {
     struct parent *parent = context;
@@ -81,6 +87,19 @@ static void on_first_turn(void *context)
     loop_watch_start(&parent->service->loop, &parent->watch, parent->fd,
                      on_readable, parent);
     obey_all(parent);
+    on_readable(parent);
+}
+
+/* The same pipe once more: the loop makes what it watches non-blocking, and
+ * `fd` may be shared with others. A socket can only be shared. */
+static int open_again(int fd)
+{
+    char path[32];
+    int again;
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    again = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    return again >= 0 ? again : fd;
 }
 
 void parent_start(struct parent *parent, struct service *service, int fd,
@@ -89,7 +108,8 @@ void parent_start(struct parent *parent, struct service *service, int fd,
 {
     *parent = (struct parent){
         .service = service,
-        .fd = fd,
+        .given = fd,
+        .fd = open_again(fd),
         .input = input,
         .events = events,
         .context = context,
@@ -102,5 +122,7 @@ void parent_stop(struct parent *parent)
 {
     loop_timer_stop(&parent->timer);
     loop_watch_stop(&parent->watch);
+    if (parent->fd != parent->given)
+        close(parent->fd);
     arena_release(&parent->arena);
 }

@@ -14,7 +14,7 @@ struct parent_events {
 
 struct parent {
     struct service *service;
-    int fd;
+    int given, fd; /* the same pipe, if it could be opened again */
     struct line_reader *input;
     const struct parent_events *events;
     void *context;

@@ -8,7 +8,6 @@
 enum {
     WORKERS = 2,
     GRACE_MS = 500, /* over the time limit, which the worker looks at itself */
-    FOLDERS_MAX = 16,
     UNSENT_MAX = 64 * 1024 * 1024,
 };
 
@@ -21,9 +20,8 @@ struct asking {
     struct arena arena;
     struct call call;
     struct taker taker;
+    struct begun begun;
     struct loop_timer deadline;
-    uint64_t started_ms;
-    uint64_t timeout_ms; /* of the whole request */
     bool is_second_try;
 };
 
@@ -46,6 +44,15 @@ struct scripts {
 
 static const struct child_events worker_events;
 
+/* Nobody wants the answer any more. It may take its time, unless others wait
+ * for the worker. */
+static void worker_give_up(struct worker *worker)
+{
+    worker->asking = NULL;
+    if (!list_is_empty(&worker->scripts->waiting))
+        child_kill(worker->child);
+}
+
 /* --- requests --- */
 
 /* Out of all lists; the arena stays. */
@@ -57,7 +64,7 @@ static void asking_detach(struct asking *asking)
     taker_unwatch(scripts->service, &asking->taker);
     list_remove(&asking->link);
     if (asking->worker)
-        asking->worker->asking = NULL;
+        worker_give_up(asking->worker);
     scripts->count--;
 }
 
@@ -108,11 +115,8 @@ static void asking_go_on(struct asking *asking)
     struct service *service = asking->scripts->service;
     struct call call = asking->call;
     const struct origin origin = asking->taker.origin;
-    uint64_t spent = loop_now_ms(&service->loop) - asking->started_ms;
     struct arena kept = service->spare;
 
-    call.request.options.timeout_ms =
-        asking->timeout_ms > spent ? (int64_t)(asking->timeout_ms - spent) : 1;
     asking_detach(asking);
     service->spare = asking->arena;
     dispatch_asked(service, &call, &origin);
@@ -127,7 +131,7 @@ static size_t split_folders(const struct config *config, struct slice *folders)
     struct slice left = config->script_path;
     size_t count = 0;
 
-    while (left.size > 0 && count < FOLDERS_MAX) {
+    while (left.size > 0 && count < CONFIG_SCRIPT_FOLDERS_MAX) {
         size_t size = 0;
 
         while (size < left.size && left.data[size] != ':')
@@ -145,7 +149,7 @@ static bool put_frame(struct asking *asking, struct buf *out, struct error *err)
 {
     const struct config *config = asking->scripts->service->config;
     struct arena scratch;
-    struct slice folders[FOLDERS_MAX];
+    struct slice folders[CONFIG_SCRIPT_FOLDERS_MAX];
     struct script_request request = {
         .path = asking->call.request.text,
         .folders = {folders, split_folders(config, folders)},
@@ -303,6 +307,10 @@ static void on_output(void *context, struct slice bytes)
     struct worker *worker = context;
     struct slice json;
 
+    if (!worker->busy) { /* nobody asked */
+        child_kill(worker->child);
+        return;
+    }
     buf_append_slice(&worker->answer, bytes);
     switch (script_next_frame(buf_slice(&worker->answer), &json)) {
     case SCRIPT_FRAME_PART:
@@ -313,8 +321,7 @@ static void on_output(void *context, struct slice bytes)
     case SCRIPT_FRAME_WHOLE:
         break;
     }
-    if (worker->busy)
-        on_answer(worker, json);
+    on_answer(worker, json);
     buf_clear(&worker->answer);
     go_on(worker->scripts);
 }
@@ -336,7 +343,8 @@ static void on_ended(void *context, int status, int signal)
     struct asking *asking = worker->asking;
     struct error err;
 
-    log_line(LOG_WARN, "scripts", "worker pid=%d ended status=%d signal=%d",
+    log_line(asking ? LOG_WARN : LOG_DEBUG, "scripts",
+             "worker pid=%d ended status=%d signal=%d",
              child_pid(worker->child), status, signal);
     child_free(worker->child);
     worker->child = NULL;
@@ -377,10 +385,14 @@ static struct asking *asking_new(struct scripts *scripts,
         .scripts = scripts,
         .call = *call,
         .taker = {.reply = call->reply, .origin = *origin, .gone = on_gone},
-        .started_ms = loop_now_ms(&service->loop),
-        .timeout_ms = timeout_of(service, &call->request),
+        .begun = {.request_id = call->request.options.request_id,
+                  .at_ms = loop_now_ms(&service->loop),
+                  .at_ns = loop_now_ns()},
     };
     asking->arena = arena;
+    if (asking->begun.request_id.size == 0)
+        asking->begun.request_id = service_make_id(service, &asking->arena);
+    asking->taker.origin.begun = &asking->begun;
     taker_watch(service, &asking->taker, &asking->arena);
     list_append(&scripts->waiting, &asking->link);
     scripts->count++;
@@ -398,8 +410,9 @@ bool scripts_start(struct service *service, const struct call *call,
         return error_set(err, ERR_OVERLOADED, "%zu scripts wait already",
                          scripts->count);
     asking = asking_new(scripts, call, origin);
-    loop_timer_start(&service->loop, &asking->deadline, asking->timeout_ms,
-                     on_deadline, asking);
+    notices_begun(service, &asking->call, &asking->taker.origin);
+    loop_timer_start(&service->loop, &asking->deadline,
+                     timeout_of(service, &call->request), on_deadline, asking);
     go_on(scripts);
     return true;
 }
@@ -407,6 +420,59 @@ bool scripts_start(struct service *service, const struct call *call,
 size_t scripts_waiting(const struct scripts *scripts)
 {
     return scripts->count;
+}
+
+/* The first, waiting or not, that is it; NULL: none is. */
+static struct asking *find(struct scripts *scripts,
+                           bool (*is_it)(const struct asking *asking,
+                                         struct slice request_id),
+                           struct slice request_id)
+{
+    for (size_t i = 0; i < WORKERS; i++) {
+        struct asking *asking = scripts->workers[i].asking;
+
+        if (asking && is_it(asking, request_id))
+            return asking;
+    }
+    LIST_EACH(link, &scripts->waiting)
+    {
+        struct asking *asking = LIST_ENTRY(link, struct asking, link);
+
+        if (is_it(asking, request_id))
+            return asking;
+    }
+    return NULL;
+}
+
+static bool has_id(const struct asking *asking, struct slice request_id)
+{
+    return request_id.size > 0 &&
+           slice_equal(asking->call.request.options.request_id, request_id);
+}
+
+static bool is_any(const struct asking *asking, struct slice request_id)
+{
+    (void)asking;
+    (void)request_id;
+    return true;
+}
+
+bool scripts_fail(struct scripts *scripts, struct slice request_id,
+                  const struct error *err)
+{
+    struct asking *asking = find(scripts, has_id, request_id);
+
+    if (asking)
+        asking_refuse(asking, err);
+    return asking != NULL;
+}
+
+void scripts_fail_all(struct scripts *scripts, const struct error *err)
+{
+    struct asking *asking;
+
+    while ((asking = find(scripts, is_any, slice_of(NULL))) != NULL)
+        asking_refuse(asking, err);
 }
 
 struct scripts *scripts_new(struct service *service)

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "llm_router/base/log.h"
@@ -18,6 +19,7 @@ enum {
     /* When the supervisor is gone: nobody waits for the end any more. */
     ORPHAN_DRAIN_MS = 1000,
     ORPHAN_END_MS = 1700,
+    ORPHAN_KILL_MS = 1900,
 };
 
 /* Names the service answers to besides its pid. */
@@ -70,6 +72,7 @@ static void on_drain_limit(void *context)
              service->in_flight);
     LIST_EACH(link, &service->jobs)
     job_fail(LIST_ENTRY(link, struct job, link), &err);
+    scripts_fail_all(service->scripts, &err);
     /* What the database does not take now comes back by itself. */
     loop_timer_start(&service->loop, &server->drain_limit, CLOSE_MS, on_idle,
                      server);
@@ -127,11 +130,24 @@ static void on_end(void *context)
     loop_stop(&server->service.loop);
 }
 
+/* A name that a thread is looking up holds the end up for many seconds: then
+ * SIGALRM ends the process. */
+static void end_by_alarm(int64_t after_ms)
+{
+    const struct itimerval alarm = {
+        .it_value = {.tv_sec = after_ms / 1000,
+                     .tv_usec = after_ms % 1000 * 1000},
+    };
+
+    setitimer(ITIMER_REAL, &alarm, NULL);
+}
+
 static void on_parent_gone(void *context)
 {
     struct server *server = context;
 
     log_line(LOG_WARN, "server", "the supervisor is gone");
+    end_by_alarm(ORPHAN_KILL_MS);
     drain_within(server, ORPHAN_DRAIN_MS);
     loop_timer_start(&server->service.loop, &server->end, ORPHAN_END_MS, on_end,
                      server);
@@ -389,8 +405,8 @@ static void release(struct server *server)
     loop_timer_stop(&server->drain_limit);
     loop_timer_stop(&server->end);
     parent_stop(&server->parent);
-    queue_free(service->queue);
     scripts_free(service->scripts);
+    queue_free(service->queue);
     node_free(service->node);
     watchers_release(service);
     http_free(service->upstream.http);

@@ -81,11 +81,18 @@ struct service {
     struct buf asked;   /* scratch: what a digest is made of */
 };
 
+/* A request that is under way, but no job yet: its script runs. */
+struct begun {
+    struct slice request_id;
+    uint64_t at_ms, at_ns;
+};
+
 /* Who asked: a BEAM process, or a message of the queue. */
 struct origin {
     uint64_t connection;
-    uint64_t rpc_call;     /* 0: not by rpc */
-    struct queued *queued; /* NULL: not out of the queue */
+    uint64_t rpc_call;         /* 0: not by rpc */
+    struct queued *queued;     /* NULL: not out of the queue */
+    const struct begun *begun; /* NULL: it begins now. Not kept */
 };
 
 /* Takers (taker.c): who waits for something. A job without takers is aborted.
@@ -319,6 +326,9 @@ void notices_job_began(const struct job *job);
 void notices_job_step(const struct job *job, enum task_status status);
 void notices_job_ended(const struct job *job, const struct account *account,
                        const struct error *err);
+/* A request that begins with a script. */
+void notices_begun(struct service *service, const struct call *call,
+                   const struct origin *origin);
 /* A request that became no job: it was refused, or answered from memory. */
 void notices_answered(struct service *service, const struct call *call,
                       const struct origin *origin, const struct error *err);
@@ -333,8 +343,13 @@ struct scripts *scripts_new(struct service *service);
 /* Takes over the call's arena (service->spare). False: err. */
 bool scripts_start(struct service *service, const struct call *call,
                    const struct origin *origin, struct error *err);
-/* How many wait for their script. NULL is allowed. */
+/* How many wait for their script. */
 size_t scripts_waiting(const struct scripts *scripts);
+/* Answers the request of that id, or all that there are, with the error. False:
+ * there is none. */
+bool scripts_fail(struct scripts *scripts, struct slice request_id,
+                  const struct error *err);
+void scripts_fail_all(struct scripts *scripts, const struct error *err);
 void scripts_free(struct scripts *scripts);
 
 /* What is spent, in a file (spending.c). */

@@ -63,6 +63,7 @@ struct taker *taker_join(struct service *service, struct job *job,
 
     *taker = (struct taker){
         .job = job, .reply = *reply, .origin = *origin, .gone = taker_leave};
+    taker->origin.begun = NULL;
     list_append(&job->takers, &taker->link);
     taker_watch(service, taker, &job->arena);
     return taker;

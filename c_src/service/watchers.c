@@ -10,8 +10,10 @@ enum {
     /* What waits for a node that reads slowly; what is told is no answer, and
      * rather dropped than kept. */
     BACKLOG_MAX = 8 * 1024 * 1024,
-    TELL_PER_TURN = 1000,
+    TELL_PER_TURN = 3000,
+    BATCH_MAX = 64,
     NOTICES_MAX = 100000,
+    TOPIC_NAME_MAX = 1 + 4 * 256, /* an atom may have 255 characters */
 };
 
 /* What is watched: a task, all tasks, or telemetry. */
@@ -220,7 +222,7 @@ bool watchers_change(struct service *service, const struct call *call,
 static bool has_watchers(const struct service *service, char kind,
                          struct slice task_id)
 {
-    char bytes[1 + REQUEST_TASK_ID_MAX + 8] = {kind};
+    char bytes[TOPIC_NAME_MAX] = {kind};
 
     if (task_id.size > sizeof(bytes) - 1)
         return false;
@@ -242,20 +244,15 @@ bool watchers_want_telemetry(const struct service *service)
            has_watchers(service, NAME_TELEMETRY, slice_of(NULL));
 }
 
-/* The node reads too slowly, or the event is of another node's caller. */
-static bool is_spared(const struct service *service, const struct watch *watch,
-                      uint64_t connection)
-{
-    uint64_t own = node_connection_of(service->node, watch->taker.reply.pid);
-
-    return (watch->own_node_only && own != connection) ||
-           (own != 0 && node_backlog(service->node, own) > BACKLOG_MAX);
-}
-
+/* To none but those it is for, and to no node that reads too slowly. */
 static void send_to(struct service *service, const struct watch *watch,
                     const struct notice *notice)
 {
-    if (is_spared(service, watch, notice->connection) ||
+    uint64_t own = node_connection_of(service->node, watch->taker.reply.pid);
+
+    if (watch->own_node_only && own != notice->connection)
+        return;
+    if ((own != 0 && node_backlog(service->node, own) > BACKLOG_MAX) ||
         !node_send(service->node, watch->taker.reply.pid, notice->message,
                    slice_of(NULL)))
         service->stats.notices_dropped++;
@@ -263,12 +260,12 @@ static void send_to(struct service *service, const struct watch *watch,
         service->stats.notices++;
 }
 
-/* All of the batch to one after the other, who then wakes once. To so many
- * watchers; what is left of the number. */
+/* All of the batch to one after the other, who then wakes once. So many
+ * messages, or a few more; what is left of the number. */
 static size_t send_batch(struct service *service, struct topic *topic,
                          size_t most)
 {
-    for (; most > 0 && topic->place.next != &topic->watches; most--) {
+    while (most > 0 && topic->place.next != &topic->watches) {
         struct watch *watch = LIST_ENTRY(topic->place.next, struct watch, link);
 
         list_remove(&topic->place);
@@ -277,6 +274,7 @@ static size_t send_batch(struct service *service, struct topic *topic,
         {
             if (!watch->is_gone)
                 send_to(service, watch, LIST_ENTRY(link, struct notice, link));
+            most -= most > 0;
         }
     }
     return most;
@@ -296,7 +294,12 @@ static void begin_batch(struct topic *topic)
 {
     if (!list_is_empty(&topic->batch))
         return;
-    list_move(&topic->batch, &topic->pending);
+    for (int i = 0; i < BATCH_MAX && !list_is_empty(&topic->pending); i++) {
+        struct list *link = topic->pending.next;
+
+        list_remove(link);
+        list_append(&topic->batch, link);
+    }
     list_append(topic->watches.next, &topic->place);
 }
 

@@ -710,7 +710,6 @@ static void a_script_has_a_name_and_a_context(void **state)
     assert_slice(call.request.text, "a/b.lua");
     assert_slice(call.request.context, "{\"list\":[1,\"x\",null]}");
     assert_raw(call.request.options.task_id, "job");
-    assert_raw(call.request.script_opts, "#{task_id => job}");
 }
 
 static void a_stream_needs_a_receiver_where_the_caller_is_unknown(void **state)

@@ -51,6 +51,32 @@ static void timers_fire_once_and_in_order_of_their_time(void **state)
     loop_release(&loop);
 }
 
+static struct {
+    struct loop_timer timer;
+    int runs;
+    uint64_t turns[3];
+} again;
+
+static void run_again(void *context)
+{
+    again.turns[again.runs++] = loop.turns;
+    if (again.runs == 3)
+        loop_stop(&loop);
+    else
+        loop_timer_start(&loop, &again.timer, 0, run_again, context);
+}
+
+static void a_timer_started_by_a_timer_waits_for_the_next_turn(void **state)
+{
+    (void)state;
+    loop_init(&loop);
+    loop_timer_start(&loop, &again.timer, 0, run_again, NULL);
+    loop_run(&loop);
+    assert_true(again.turns[1] > again.turns[0]);
+    assert_true(again.turns[2] > again.turns[1]);
+    loop_release(&loop);
+}
+
 struct owner {
     struct loop_timer timer;
     struct loop_task task;
@@ -173,6 +199,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(timers_fire_once_and_in_order_of_their_time),
+        cmocka_unit_test(a_timer_started_by_a_timer_waits_for_the_next_turn),
         cmocka_unit_test(a_callback_may_free_its_owner),
         cmocka_unit_test(a_stall_is_seen_and_waiting_is_none),
         cmocka_unit_test(signals_come_to_the_callback),

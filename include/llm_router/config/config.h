@@ -25,6 +25,7 @@ enum {
     CONFIG_SECRETS_MAX = 256,
     CONFIG_LIST_MAX = 64,
     CONFIG_PEERS_MAX = 64,
+    CONFIG_SCRIPT_FOLDERS_MAX = 16,
 };
 
 struct config_list {

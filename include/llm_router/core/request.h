@@ -229,14 +229,14 @@ struct enqueued {
 struct request {
     enum operation operation;
     struct options options;
-    struct slice text;         /* generate_task: prompt; parse_prd: content;
-                                  expand_task: the task as JSON, or its title;
-                                  research: topic; cancel, await, result: the
-                                  request id; call_with_script: its path */
+    uint64_t
+        given_options; /* which of them: bits of the table in api/options.c */
+    struct slice text; /* generate_task: prompt; parse_prd: content;
+                          expand_task: the task as JSON, or its title;
+                          research: topic; cancel, await, result: the
+                          request id; call_with_script: its path */
     struct slice context;      /* expand_task: opts context; research;
                                   call_with_script: the context as JSON */
-    struct slice script_opts;  /* call_with_script: opts as a raw term, or
-                                  empty */
     enum notice_topic topic;   /* subscribe, unsubscribe */
     const struct slice *texts; /* embed */
     size_t text_count;

@@ -24,6 +24,7 @@ struct loop {
     bool expecting;
     struct loop_timer **heap; /* binary, earliest first */
     size_t timer_count, timer_capacity;
+    uint64_t pass;         /* how often due timers were run */
     uint64_t armed_for_ms; /* 0: the alarm is off */
     struct list deferred;
     uint64_t turn_started_ns; /* 0: waiting for events */
@@ -56,11 +57,13 @@ uint64_t loop_longest_stall_ms(const struct loop *loop);
 
 /* A timer lives inside its owner; zero-initialised memory is a stopped timer.
  * Stop it before the owner is freed. Starting a running one moves it. The
- * callback may free the owner. */
+ * callback may free the owner. With a delay of 0 it comes in the next turn:
+ * sockets are served before. */
 struct loop_timer {
     struct loop *loop;
     size_t position; /* in the heap, from 1; 0: not running */
     uint64_t due_ms;
+    uint64_t pass; /* the loop's, when it was started */
     void (*on_due)(void *context);
     void *context;
 };
