@@ -259,6 +259,20 @@ static void it_has_the_environment_it_is_given(void **state)
     assert_slice(buf_slice(&bed.output), "GIVEN=value\n");
 }
 
+/* The set that follows `name` in /proc/self/status. Without 32 and 33, which
+ * the C library keeps to itself: who started us may have them ignored. */
+static unsigned long long signals_of(const char *name)
+{
+    const unsigned long long library = 3ull << 31;
+    const char *line;
+
+    buf_append_byte(&bed.output, '\0');
+    line = strstr(bed.output.data, name);
+    assert_non_null(line);
+    bed.output.size--;
+    return strtoull(line + strlen(name), NULL, 16) & ~library;
+}
+
 static void no_signal_is_blocked_or_ignored_in_it(void **state)
 {
     sigset_t blocked, before;
@@ -270,8 +284,8 @@ static void no_signal_is_blocked_or_ignored_in_it(void **state)
     sigprocmask(SIG_BLOCK, &blocked, &before);
     run_shell("exec grep -E 'SigBlk|SigIgn' /proc/self/status");
     sigprocmask(SIG_SETMASK, &before, NULL);
-    assert_slice(buf_slice(&bed.output), "SigBlk:\t0000000000000000\n"
-                                         "SigIgn:\t0000000000000000\n");
+    assert_int_equal(signals_of("SigBlk:"), 0);
+    assert_int_equal(signals_of("SigIgn:"), 0);
 }
 
 /* Sockets, epoll and pipes of the loop, and of another child. */
