@@ -12,16 +12,16 @@ static struct account account;
 static struct task_update update;
 static struct request_event event;
 
+static struct slice id;
+
 static int set_up(void **state)
 {
-    static struct slice id;
-
     (void)state;
     buf_init(&out, SIZE_MAX);
     term_put_version(&out);
-    id = term_raw(external_term(term_bytes("<<\"task-7\">>")));
+    id = term_bytes("<<\"task-7\">>");
     update = (struct task_update){
-        .task_id = id,
+        .task_id = term_raw(external_term(id)),
         .status = TASK_ACCEPTED,
         .operation = OP_GENERATE_TASK,
         .request_id = SLICE_LITERAL("r1"),
@@ -52,6 +52,7 @@ static int tear_down(void **state)
 {
     (void)state;
     buf_release(&out);
+    mem_free((char *)id.data);
     return 0;
 }
 

@@ -37,13 +37,16 @@ static const struct jv *json(const char *text)
 /* A caller's call, and what the script made of it. */
 static bool apply(const char *opts, const char *messages, const char *options)
 {
+    struct slice message;
     char text[1024];
 
     snprintf(text, sizeof(text),
              "{'$gen_call', {PID, REF}, {call_with_script, <<\"x.lua\">>,"
              " #{a => 1}, %s}}",
              opts);
-    call_decode_message(external_term(term_bytes(text)), &arena, &call);
+    message = term_bytes(text);
+    call_decode_message(external_term(message), &arena, &call);
+    mem_free((char *)message.data);
     assert_int_equal(call.kind, CALL_REQUEST);
     assert_slice(call.request.context, "{\"a\":1}");
     return script_call_apply(json(messages), json(options), &arena,
