@@ -17,7 +17,8 @@ sections(#{dir := Dir} = Rig) ->
     ok = filelib:ensure_dir(File),
     ok = file:write_file(File, script()),
     Args = config(Rig, "scripts.json",
-                  #{scripts => #{path => unicode:characters_to_binary(Folder)}}),
+                  #{scripts =>
+                        #{path => unicode:characters_to_binary(Folder)}}),
     [{"call_with_script, a script of 20 lines, against call_with_prompt",
       with_router(Rig, [], #{args => Args}, fun rows/1)}].
 
@@ -35,7 +36,9 @@ measure(Rig, Server, Callers) ->
     Scripted = {call_with_script, <<"review.lua">>, context()},
     Plain = {call_with_prompt, medium, text()},
     rounds(io_lib:format("scripts, ~b callers", [Callers]),
-           fun() -> window(Rig, {call, Server, Scripted}, Callers, ?CALL_MS) end,
+           fun() ->
+                   window(Rig, {call, Server, Scripted}, Callers, ?CALL_MS)
+           end,
            fun() -> window(Rig, {call, Server, Plain}, Callers, ?CALL_MS) end).
 
 context() ->

@@ -33,11 +33,13 @@ all() ->
      its_variables_are_in_no_report,
      a_new_configuration_is_taken_over,
      a_wrong_new_configuration_changes_nothing,
+     a_tree_of_its_own_keeps_the_configuration_of_its_options,
      a_killed_program_is_started_again,
      a_program_killed_while_a_script_runs_is_started_again,
      too_many_restarts_end_the_supervisor,
      %% ending
      a_stop_answers_what_is_in_flight,
+     a_stop_answers_what_came_through_the_relay_and_tells_telemetry,
      a_stop_takes_no_longer_than_it_may,
      an_end_of_the_node_drains,
      the_program_ends_when_its_node_is_killed,
@@ -139,11 +141,13 @@ call(Host, Op) ->
 
 %% Its answer comes as {answer, Answer}.
 call_later(Config, Host) ->
+    call_later(Config, {llm_router, router_node(Host)}, ?OP).
+
+call_later(Config, Server, Op) ->
     Self = self(),
-    Server = {llm_router, router_node(Host)},
     Caller = bed:caller(Config),
     spawn_link(fun() ->
-                       Call = fun() -> gen_server:call(Server, ?OP, 60000) end,
+                       Call = fun() -> gen_server:call(Server, Op, 60000) end,
                        Self ! {answer, catch bed:on(Caller, Call)}
                end),
     scripted_provider:await_requests(bed:provider(Config), 1).
@@ -239,7 +243,7 @@ a_release_starts_it_by_its_application_file(Config) ->
     ?assertEqual([], [llm_router_app, llm_router_sup, llm_router_program]
                  -- Modules),
     {ok, [llm_router]} = start(Host, options(Config)),
-    ?assertEqual([llm_router_program, llm_router_telemetry], children(Host)).
+    ?assertEqual([llm_router_telemetry, llm_router_program], children(Host)).
 
 %% In the order in which they were started.
 children(Host) ->
@@ -352,6 +356,10 @@ a_wrong_option_is_an_error_that_names_it(Config) ->
                              {config, 3}, {env, 3}, {args, <<"--help">>},
                              {connect, [nohost]}, {start_timeout, 0},
                              {shutdown, -1}, {intensity, 5}, {relay, 1},
+                             {relay, [{value, nodes}]}, {relay, [registry]},
+                             {telemetry, [{scope, galaxy}]},
+                             {telemetry, #{summary_ms => 0}},
+                             {partisan, [{name, "bridge"}]},
                              {colour, red}]].
 
 the_start_error_says_what_the_exit_status_means(Config) ->
@@ -376,7 +384,10 @@ the_start_error_says_what_the_exit_status_means(Config) ->
     ?assertMatch({exit_status, cannot_start, <<"cannot start", _/binary>>},
                  Meant(#{args => [],
                          env => [{"LLM_ROUTER_NODE_PORT", Port} | Env]})),
-    ?assertMatch({port, enoent}, Meant(#{program => "/no/such/program"})).
+    ?assertMatch({port, enoent}, Meant(#{program => "/no/such/program"})),
+    [?assertMatch({port, {bad_option, env, _}}, Meant(#{env => Wrong}))
+     || Wrong <- [["OPENAI_API_KEY=sk-test-key"], [{"A", {b}}],
+                  [{"A", <<255>>}], fun() -> 7 end]].
 
 what_is_told_becomes_json(_Config) ->
     Encode = fun(Term) ->
@@ -495,7 +506,7 @@ its_lines_are_log_events(Config) ->
     ?assertMatch(#{domain := [llm_router], component := <<"server">>,
                    os_pid := OsPid}, Meta),
     ?assertEqual(nomatch, string:find(Text, "level=")),
-    %% A warning: the configuration that it is told is none.
+    %% The configuration that it is told is none.
     ok = bed:on(Host, fun() ->
                           llm_router_program:configure(#{nosuch => 1})
                       end),
@@ -568,6 +579,21 @@ a_wrong_new_configuration_changes_nothing(Config) ->
                        N =:= 1
                    end),
     ?assertMatch({ok, _}, call(Host, ?OP)).
+
+a_tree_of_its_own_keeps_the_configuration_of_its_options(Config) ->
+    Host = host(Config),
+    {ok, _} = start(Host, #{mode => none}),
+    #{config := Good} = Options = options(Config),
+    New = Good#{routes => #{simple => [<<"openai/other">>]}},
+    bed:on(Host, fun() ->
+                         {ok, Tree} = llm_router_sup:start_link(Options),
+                         unlink(Tree),
+                         llm_router_app:config_change([{config, New}], [], [])
+                 end),
+    %% What the program was told before is taken over before this.
+    ok = call(Host, reload),
+    {ok, #{model := Model}} = call(Host, ?OP),
+    ?assertNotEqual(<<"other">>, Model).
 
 a_killed_program_is_started_again(Config) ->
     Host = start(Config),
@@ -646,6 +672,27 @@ a_stop_answers_what_is_in_flight(Config) ->
     ok = stop(Host),
     ?assertNot(is_running(OsPid)),
     ?assertMatch({ok, #{text := <<"You wrote: hi">>}}, answer()).
+
+a_stop_answers_what_came_through_the_relay_and_tells_telemetry(Config) ->
+    #{node := Node} = Host = host(Config),
+    bed:on(Host, fun() ->
+                         ok = telemetry_standin:start(),
+                         ok = standin:load(telemetry, telemetry_standin)
+                 end),
+    {ok, _} = start(Host, (options(Config))#{relay => true,
+                                             telemetry => [{scope, cluster}]}),
+    Relay = {llm_router_relay, Node},
+    bed:eventually(fun() ->
+                       pong =:= bed:on(Host, fun() ->
+                                           gen_server:call(Relay, ping)
+                                       end)
+                   end),
+    handler(Config, slow(1500)),
+    call_later(Config, Relay, ?OP),
+    ok = stop(Host),
+    ?assertMatch({ok, #{text := <<"You wrote: hi">>}}, answer()),
+    ?assertMatch([{[_, _, start], _, _}, {[_, _, stop], _, _}],
+                 bed:on(Host, fun telemetry_standin:events/0)).
 
 a_stop_takes_no_longer_than_it_may(Config) ->
     Host = host(Config),

@@ -349,11 +349,14 @@ an_event_of_a_newer_router_is_passed_on(Config) ->
 a_refused_subscription_is_logged_once(Config) ->
     bed:on(bed:caller(Config), fun() ->
         watch_log(),
-        start_here([{scope, galaxy}]),
+        {ok, Attachment} =
+            llm_router_attachment:start_link({telemetry, #{scope => galaxy}}),
         receive {log, #{level := warning}} -> ok end,
-        receive {log, Again} -> error(Again) after 2500 -> ok end
-    end),
-    ?assertNot(attached(bed:caller(Config))).
+        receive {log, Again} -> error(Again) after 2500 -> ok end,
+        #{server := none} = sys:get_state(Attachment),
+        unlink(Attachment),
+        exit(Attachment, kill)
+    end).
 
 false_starts_nothing(Config) ->
     bed:on(bed:caller(Config), fun() ->
@@ -361,6 +364,8 @@ false_starts_nothing(Config) ->
     end).
 
 an_unknown_option_is_an_error(_Config) ->
-    ?assertError({bad_option, telemetry, <<"there is no option scoop">>},
-                 llm_router_telemetry:start_link(
-                   #{telemetry => [{scoop, node}]})).
+    [?assertError({bad_option, telemetry, Text},
+                  llm_router_telemetry:start_link(#{telemetry => Options}))
+     || {Options, Text} <-
+            [{[{scoop, node}], <<"there is no option scoop">>},
+             {#{scope => galaxy}, <<"this cannot be its {scope,galaxy}">>}]].

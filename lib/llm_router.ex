@@ -48,9 +48,12 @@ defmodule LLMRouter do
       children = [{LLMRouter, config: %{limits: %{in_flight: 100}}}]
 
   Options go before those of `config :llm_router`; docs/beam.md has them.
+
+      iex> LLMRouter.child_spec(start_timeout: 5000).id
+      LLMRouter
   """
   @spec child_spec(keyword | map) :: :supervisor.child_spec()
-  defdelegate child_spec(opts), to: :llm_router_sup
+  def child_spec(opts), do: %{:llm_router_sup.child_spec(opts) | id: __MODULE__}
 
   # ------------------------------------------------------------------- tasks
 

@@ -416,7 +416,8 @@ watched(Monitor, Server, Ref) ->
 home({_Name, Node}) -> Node;
 home(Pid) -> node(Pid).
 
-%% @doc Waits for the next part, or the end, of a stream.
+%% @doc Waits for the next part, or the end, of a stream. Behind the end there
+%% is nothing to wait for: it is not called again.
 -spec stream_next(stream()) ->
           {delta, binary()}
               | {done, response() | full(response()) | strings()}
@@ -498,7 +499,8 @@ cancel(RequestId) ->
     {ok, true} =:= ask({cancel, RequestId}, ?MARGIN_MS).
 
 %% @doc From now on the calling process gets `{task_update, TaskId, Update}' and
-%% `{task_completed, TaskId}' for the requests with the option `task_id'.
+%% `{task_completed, TaskId}' for the requests with the option `task_id', for
+%% as long as the router lives: whoever watches for longer monitors it.
 -spec watch_task(task_id()) -> ok | {error, reason()}.
 watch_task(TaskId) ->
     done(ask({watch_task, TaskId}, ?MARGIN_MS)).

@@ -19,16 +19,21 @@ stop(_State) ->
     ok.
 
 %% @private A new configuration is taken over; all else is read at start only.
+%% A program in a tree of somebody's own has its configuration from there.
 config_change(Changed, New, Removed) ->
     Config = case lists:keyfind(config, 1, Changed ++ New) of
                  {config, Given} -> {ok, Given};
                  false -> lists:member(config, Removed)
              end,
-    case {Config, whereis(llm_router_program)} of
-        {{ok, Value}, Pid} when is_pid(Pid) -> configure(Value);
-        {true, Pid} when is_pid(Pid) -> configure(#{});
+    case {Config, is_ours(whereis(llm_router_program))} of
+        {{ok, Value}, true} -> configure(Value);
+        {true, true} -> configure(#{});
         _ -> ok
     end.
+
+is_ours(Program) ->
+    is_pid(Program)
+        andalso application:get_env(llm_router, mode) =/= {ok, none}.
 
 configure(Config) ->
     case llm_router_program:configure(Config) of

@@ -12,9 +12,10 @@
 %% </ul>
 %% It is a process of its own because looking may take seconds: a node that
 %% does not answer is dialled. It looks again every second, since the global
-%% name can pass to another router while the old one lives, and from 100 ms
-%% after a router was lost. A subscription to a router whose name has passed on
-%% is left as it is: the requests that router still has are told there.
+%% name can pass to another router while the old one lives, from 100 ms after a
+%% router was lost, and when a node comes up. A subscription to a router whose
+%% name has passed on is left as it is: the requests that router still has are
+%% told there.
 %%
 %% It is linked to its owner and ends with it.
 -module(llm_router_attachment).
@@ -49,6 +50,7 @@ start_link(Subscription) ->
 %% @private
 init({Owner, Subscription}) ->
     process_flag(trap_exit, true),
+    ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
     {ok, look_after(0, #{owner => Owner, subscription => Subscription,
                          server => none, monitor => none, refused => none,
                          pause => ?SHORTEST_PAUSE_MS})}.
@@ -69,6 +71,10 @@ handle_info({'DOWN', Monitor, process, _, _}, #{monitor := Monitor} = State) ->
     {noreply, look_after(?SHORTEST_PAUSE_MS,
                          State#{server := none, monitor := none,
                                 pause := ?SHORTEST_PAUSE_MS})};
+handle_info({nodeup, _, _}, State) ->
+    {noreply, look_after(0, State#{pause := ?SHORTEST_PAUSE_MS})};
+handle_info({nodedown, _, _}, State) ->
+    {noreply, State};
 handle_info(Message, State) ->
     tell(State, {message, Message}),
     {noreply, State}.

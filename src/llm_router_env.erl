@@ -63,7 +63,8 @@ check(Key, Value) ->
     try
         value(Key, Value)
     catch
-        error:function_clause -> error({bad_option, Key, wanted(Key)})
+        error:Fault when Fault =:= function_clause; Fault =:= badarg ->
+            error({bad_option, Key, wanted(Key)})
     end.
 
 value(mode, Mode)
@@ -86,6 +87,7 @@ value(intensity, {Restarts, Seconds} = Intensity)
 value(Key, Switch)
   when (Key =:= telemetry orelse Key =:= relay orelse Key =:= partisan),
        (is_boolean(Switch) orelse is_list(Switch) orelse is_map(Switch)) ->
+    _ = llm_router_settings:get(Key, #{Key => Switch}),
     Switch;
 value(registry, Module) when is_atom(Module) -> Module.
 
@@ -137,18 +139,27 @@ sealed(Given) ->
 sealed_env(Env) when is_function(Env, 0) -> Env;
 sealed_env(Env) when is_map(Env); is_list(Env) -> fun() -> Env end.
 
-%% @doc The variables for the program, as open_port/2 takes them.
+%% @doc The variables for the program, as open_port/2 takes them. Raises
+%% `{bad_option, env, Wanted}' and nothing else: there may be keys in what is
+%% wrong.
 -spec variables(options()) -> [{string(), string() | false}].
 variables(#{env := Env}) ->
-    [{to_string(Name), variable(Value)}
-     || {Name, Value} <- maps:to_list(to_map(Env()))].
+    try
+        [{to_string(Name), variable(Value)}
+         || {Name, Value} <- maps:to_list(to_map(Env()))]
+    catch
+        _:_ -> error({bad_option, env, wanted(env)})
+    end.
 
 variable(Unset) when Unset =:= false; Unset =:= nil -> false;
 variable(Value) -> to_string(Value).
 
 to_string(Atom) when is_atom(Atom) -> atom_to_list(Atom);
 to_string(Number) when is_integer(Number) -> integer_to_list(Number);
-to_string(Text) -> unicode:characters_to_list(Text).
+to_string(Text) ->
+    case unicode:characters_to_list(Text) of
+        Characters when is_list(Characters) -> Characters
+    end.
 
 %% @doc The same with the names that depend on this node's own, once it has
 %% one, and with the program's path.

@@ -33,7 +33,6 @@
 -include_lib("kernel/include/logger.hrl").
 
 -define(PARTISAN, partisan).
--define(DEFAULTS, #{channel => task_ops, name => ?MODULE}).
 
 %% Requests of other nodes under way, above which one is answered `overloaded'.
 -define(MAX_REQUESTS, 1000).
@@ -59,7 +58,7 @@ start_link(Options) ->
     end.
 
 settings(Options) ->
-    llm_router_settings:get(partisan, Options, ?DEFAULTS).
+    llm_router_settings:get(partisan, Options).
 
 %% @doc Sends `{task_update, Id, Update}' to all Partisan nodes, as if the
 %% router had said it. The processes that watch Id on this node are told too.

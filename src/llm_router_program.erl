@@ -241,8 +241,11 @@ kill(#{port := Port, os_pid := OsPid}) ->
         {Port, {exit_status, _}} -> ok;
         {'EXIT', Port, _} -> ok
     after ?KILL_MS div 2 ->
-            catch port_close(Port),
-            ok
+            try port_close(Port) of
+                true -> ok
+            catch
+                error:badarg -> ok % it has just ended
+            end
     end.
 
 gone(State) ->

@@ -33,8 +33,6 @@
 -define(REGISTER_MS, 3000).
 -define(HIBERNATE_MS, 10000). % large answers leave a large heap
 -define(HORDE, 'Elixir.Horde.Registry').
--define(DEFAULTS, #{registry => none, key => llm_router, value => node,
-                    max_requests => 50000}).
 
 %% Messages to the router, besides calls and casts: {Name, Size}.
 -define(MESSAGES, [{prd_request, 5}, {llm_request, 4},
@@ -52,7 +50,7 @@
 %% application's; without `relay' there is none to start.
 -spec start_link(map()) -> gen_server:start_ret().
 start_link(Options) ->
-    case llm_router_settings:get(relay, Options, ?DEFAULTS) of
+    case llm_router_settings:get(relay, Options) of
         none -> ignore;
         Settings -> gen_server:start_link({local, ?MODULE}, ?MODULE, Settings,
                                           [{hibernate_after, ?HIBERNATE_MS}])

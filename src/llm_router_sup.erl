@@ -49,12 +49,14 @@ init(#{intensity := {Restarts, Seconds}} = Options) ->
     {ok, {#{strategy => one_for_one, intensity => Restarts, period => Seconds},
           children(Options)}}.
 
+%% The program is the first to be stopped: what it answers while it drains
+%% still goes through the others.
 children(#{shutdown := Shutdown} = Options) ->
-    [#{id => llm_router_program, shutdown => Shutdown,
-       start => {llm_router_program, start_link, [Options]}}
-     || #{mode := supervised} <- [Options]]
-        ++ [#{id => Module, start => {Module, start_link, [Options]}}
-            || {Key, Module} <- [{telemetry, llm_router_telemetry},
-                                 {relay, llm_router_relay},
-                                 {partisan, llm_router_partisan}],
-               map_get(Key, Options) =/= false].
+    [#{id => Module, start => {Module, start_link, [Options]}}
+     || {Key, Module} <- [{telemetry, llm_router_telemetry},
+                          {relay, llm_router_relay},
+                          {partisan, llm_router_partisan}],
+        map_get(Key, Options) =/= false]
+        ++ [#{id => llm_router_program, shutdown => Shutdown,
+              start => {llm_router_program, start_link, [Options]}}
+            || #{mode := supervised} <- [Options]].

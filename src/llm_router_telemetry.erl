@@ -20,8 +20,6 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--define(DEFAULTS, #{scope => node, summary_ms => 60000}).
-
 %% Handlers run here: where they are slower than the requests, events are
 %% dropped from here on.
 -define(MAX_QUEUE, 10000).
@@ -39,7 +37,7 @@
 %% application's.
 -spec start_link(map()) -> gen_server:start_ret().
 start_link(Options) ->
-    case llm_router_settings:get(telemetry, Options, ?DEFAULTS) of
+    case llm_router_settings:get(telemetry, Options) of
         none -> ignore;
         Settings -> gen_server:start_link({local, ?MODULE}, ?MODULE, Settings,
                                           [])
