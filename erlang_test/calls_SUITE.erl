@@ -681,7 +681,7 @@ sys_messages_do_no_harm(Config) ->
     bed:on(bed:caller(Config),
            fun() ->
                    Pid = global:whereis_name(llm_router),
-                   #{requests := #{}} = sys:get_state(Pid, 5000),
+                   #{requests := #{}} = bed:state(sys:get_state(Pid, 5000)),
                    {status, Pid, {module, llm_router}, [_ | _]} =
                        sys:get_status(Pid, 5000),
                    [outcome(fun() -> Sys(Pid) end)

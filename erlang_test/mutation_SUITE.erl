@@ -284,7 +284,6 @@ reason(Reason) -> Reason.
 
 value({ok, #{text := <<"You wrote: ", Text/binary>>}}) -> Text;
 value({ok, _}) -> ok;
-value(#{requests := #{}}) -> state;
 value({status, _, {module, llm_router}, _}) -> status;
 value({error, {Code, #{message := _}}}) -> Code;
 value(Value) -> Value.
@@ -309,7 +308,7 @@ answers(late_timeouts) -> [spawned, spawned, spawned];
 answers(traced_calls) ->
     [{reply, <<"hi">>}, {reply, pong}, spawned, {down, {return, <<"hi">>}}];
 answers(system_messages) ->
-    [{reply, state}, {reply, status}]
+    [{reply, ok}, {reply, status}]
         ++ lists:duplicate(3, {reply, {error, not_supported}});
 answers(casts) -> [{generate_task, ok}, {response, ok}];
 answers(messages) ->

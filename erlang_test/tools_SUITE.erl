@@ -35,8 +35,9 @@ on(Config, Fun) ->
 
 the_state_is_the_statistics(Config) ->
     on(Config, fun(Server, Pid, _) ->
-        #{requests := #{}, in_flight := 0} = sys:get_state(Server),
-        #{requests := #{}, loop_turns := _} = sys:get_state(Pid)
+        #{requests := #{}, in_flight := 0} =
+            bed:state(sys:get_state(Server)),
+        #{requests := #{}, loop_turns := _} = bed:state(sys:get_state(Pid))
     end).
 
 the_status_has_the_usual_form(Config) ->

@@ -348,6 +348,8 @@ static void put_state(struct service *service, const struct call *call)
     buf_clear(out);
     switch (call->system) {
     case SYSTEM_GET_STATE:
+        term_put_tuple(out, 2);
+        term_put_atom(out, "ok");
         info_put_stats(service, out);
         break;
     case SYSTEM_GET_STATUS:

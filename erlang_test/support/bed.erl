@@ -14,7 +14,7 @@
 -export([node_name/1, on/2, on/3, call/2, call/3, drain/0]).
 -export([renamed/1, must/1, elixir/3]).
 -export([eventually/1, eventually/2, limit_ms/1, now_ms/0, has_grown_less/3]).
--export([footprint/1, is_as_before/2]).
+-export([footprint/1, is_as_before/2, state/1]).
 -export([start_epmd/0, stop_epmd/1, restart_epmd/2]).
 
 -define(EVENTUALLY_MS, 5000).
@@ -302,6 +302,12 @@ has_grown_less(Config, Kib, BeforeKib) ->
     ct:log("grew by ~b KiB", [Growth]),
     true = slowness() > 1 orelse Growth < Kib,
     ok.
+
+%% What sys:get_state/1 gives of a router: that of OTP 25 hands on what others
+%% take apart.
+-spec state(map() | {ok, map()}) -> map().
+state({ok, State}) -> State;
+state(State) -> State.
 
 now_ms() ->
     erlang:monotonic_time(millisecond).

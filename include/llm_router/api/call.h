@@ -52,7 +52,9 @@ enum call_kind {
 };
 
 enum system_request {
-    SYSTEM_GET_STATE,  /* -> Map */
+    SYSTEM_GET_STATE,  /* -> {ok, Map}, which sys of later releases takes apart
+                          and that of OTP 25 hands on; they do not say which
+                          they are */
     SYSTEM_GET_STATUS, /* -> {status, Pid, {module, Module}, Items} */
     SYSTEM_OTHER,      /* -> {error, not_supported} */
 };
