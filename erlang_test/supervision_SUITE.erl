@@ -569,6 +569,8 @@ a_wrong_new_configuration_changes_nothing(Config) ->
                  bed:on(Host, fun() ->
                                   llm_router_program:configure(#{a => self()})
                               end)),
+    ?assertMatch({error, {bad_config, <<"config">>, _}},
+                 bed:on(Host, fun() -> llm_router_program:configure(42) end)),
     ?assertEqual({error, file},
                  bed:on(Host, fun() ->
                                   llm_router_program:configure("other.json")

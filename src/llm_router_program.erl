@@ -45,10 +45,13 @@ start_link(Options) ->
           ok | {error, {bad_config, Path :: binary(), What :: binary()}
                        | file | busy}.
 configure(Config) ->
-    case llm_router_env:config(Config) of
+    try llm_router_env:config(Config) of
         {file, _} -> {error, file};
         {map, Map} -> gen_server:call(?MODULE, {configure, Map});
         none -> gen_server:call(?MODULE, {configure, #{}})
+    catch
+        error:function_clause ->
+            {error, {bad_config, <<"config">>, <<"must be a map">>}}
     end.
 
 %% @doc The next start is made with the configuration of the options again.
