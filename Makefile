@@ -19,7 +19,7 @@ endif
 DATA := $(filter-out priv/llm_router,$(wildcard priv/*))
 
 PKG_CONFIG ?= pkg-config
-LIBRARIES := libuv libcurl jansson openssl libpq lua5.4
+LIBRARIES := libuv libcurl jansson openssl libpq lua5.4 libmicrohttpd
 # rebar3 says where it is in ERLANG_LIB_DIR_erl_interface.
 ERL_INTERFACE := $(firstword $(wildcard $(ERLANG_LIB_DIR_erl_interface:=/lib) \
 	/usr/lib/erlang/usr/lib /usr/lib/*/erlang/usr/lib \
@@ -49,8 +49,8 @@ MODE_CFLAGS := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 MODE_LDFLAGS := -pie -Wl,-z,relro,-z,now
 endif
 
-LAYERS := base term json config core provider api loop dist http pg script \
-	service
+LAYERS := base term json config core metrics provider api loop dist http pg \
+	script web console service
 SOURCES := $(sort $(foreach layer,$(LAYERS),$(wildcard c_src/$(layer)/*.c)))
 OBJECTS := $(SOURCES:c_src/%.c=$(BUILD)/%.o)
 TESTS := $(sort $(wildcard c_src/tests/test_*.c))
@@ -162,6 +162,11 @@ test-otp29: deps all
 bench: deps all
 	@$(MAKE) --no-print-directory -C bench run
 
+# Half an hour of everything at once: scripts/soak says what.
+.PHONY: soak
+soak: deps all
+	@scripts/soak
+
 # make fuzz TARGET=term_check SECONDS=600
 .PHONY: fuzz
 fuzz:
@@ -171,13 +176,21 @@ fuzz:
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
+# make install PREFIX=/usr DESTDIR=/tmp/image; see packaging/install for more.
+PLACES = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' PROGRAM='$(PROGRAM)'
+
 .PHONY: install
 install: all
-	install -D -m 755 priv/llm_router \
-		$(DESTDIR)$(PREFIX)/lib/llm_router/llm_router
-	cp -r $(DATA) $(DESTDIR)$(PREFIX)/lib/llm_router/
-	mkdir -p $(DESTDIR)$(PREFIX)/bin
-	ln -sf ../lib/llm_router/llm_router $(DESTDIR)$(PREFIX)/bin/llm_router
+	@$(PLACES) packaging/install install
+
+.PHONY: uninstall
+uninstall:
+	@$(PLACES) packaging/install uninstall
+
+# build/deb/llm-router_VERSION_ARCHITECTURE.deb
+.PHONY: deb
+deb:
+	@packaging/make-deb '$(VERSION)'
 
 .PHONY: clean
 clean:
@@ -195,4 +208,7 @@ help:
 	@echo 'make test-otp27 call forms from OTP 27 (Debian trixie chroot)'
 	@echo 'make test-otp29 call forms from OTP 29 (Debian forky chroot)'
 	@echo 'make bench      measurements, as ratios against a peer'
+	@echo 'make install    PREFIX=/usr/local DESTDIR= ; also make uninstall'
+	@echo 'make deb        a Debian package in build/deb'
+	@echo 'make soak       half an hour of calls, faults and kills'
 	@echo 'make fuzz       TARGET=name SECONDS=600'

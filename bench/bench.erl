@@ -6,8 +6,8 @@
 
 -import(bench_rig, [with_rig/2, with_router/3, with_router/4, base/0,
                     router_node/1, rounds/3, compare/4, alone/3, median/1,
-                    window/4, router_window/4, stat/2, at/4, program/3,
-                    finish/1, request_file/1, say/2, callers/1, task_call/1]).
+                    window/4, router_window/4, stat/2, at/4, request_file/1,
+                    descriptors/0, say/2, callers/1, task_call/1]).
 
 -define(PING_MS, 500).
 -define(TASK_MS, 1500).
@@ -36,15 +36,17 @@ parts() ->
      {"relay", within(fun bench_relay:sections/1)},
      {"streams", within(fun bench_streams:sections/1)},
      {"failing", within(fun bench_failing:sections/1)},
-     {"queue", within(fun bench_queue:sections/1)}].
+     {"queue", within(fun bench_queue:sections/1)},
+     {"compare", within(fun bench_compare:sections/1)}].
 
 within(Fun) ->
     fun(Dir) -> with_rig(Dir, Fun) end.
 
-%% The parts that the arguments name, or all.
+%% The parts that the arguments name, or all but the one that needs what others
+%% have made.
 main() ->
     case init:get_plain_arguments() of
-        [] -> run([Name || {Name, _} <- parts()], [write]);
+        [] -> run([Name || {Name, _} <- parts()] -- ["compare"], [write]);
         Names -> run(Names, [append])
     end.
 
@@ -184,21 +186,8 @@ wave(#{caller := Caller}, Call) ->
 
 %% The same requests from curl_loop: the body is one that the router sent.
 curl_loop(#{dir := Dir, url := Url}, InFlight, Calls) ->
-    {0, Output} =
-        finish(program(Dir, "curl_loop",
-                       ["--url", Url ++ "/chat/completions",
-                        "--body", request_file(Dir),
-                        "--in-flight", integer_to_list(InFlight),
-                        "--calls", integer_to_list(Calls)])),
-    maps:from_list([{list_to_atom(Name), list_to_float(Value)}
-                    || Line <- Output,
-                       [Name, Value] <- [string:lexemes(Line, " ")]]).
-
-descriptors() ->
-    case string:trim(os:cmd("ulimit -n")) of
-        "unlimited" -> ?DESCRIPTORS;
-        Number -> list_to_integer(Number)
-    end.
+    bench_rig:curl_loop(Dir, ["--url", Url ++ "/chat/completions",
+                              "--body", request_file(Dir)], {InFlight, Calls}).
 
 %% ---------------------------------------------------------------- report
 

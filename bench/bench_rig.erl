@@ -8,7 +8,7 @@
 -export([program/3, finish/1, request_file/1]).
 -export([rounds/3, round_count/0, compare/4, alone/3, median/1]).
 -export([window/4, router_window/4, stat/2, at/4, say/2, callers/1]).
--export([task_call/1]).
+-export([task_call/1, ask_call/1, curl_loop/3, descriptors/0]).
 -export_type([rig/0, sample/0, row/0]).
 
 -define(ROUNDS, 5).
@@ -20,7 +20,8 @@
 %% The nodes and programs of a measurement.
 -type rig() :: #{dir := file:filename(), cookie := string(),
                  caller := bed:caller(), other := bed:caller(), echo := node(),
-                 router => router:router(), url => string()}.
+                 router => router:router(), url => string(),
+                 provider => pos_integer(), atom() => term()}.
 
 %% What one window or one run of curl_loop gave.
 -type sample() :: #{atom() => number()}.
@@ -63,10 +64,10 @@ with_provider(#{dir := Dir} = Rig, Args, Fun) ->
     Provider = program(Dir, "provider",
                        ["--save-request", request_file(Dir) | Args]),
     Url = receive {Provider, {data, {eol, "listening " ++ At}}} -> At end,
+    {os_pid, OsPid} = erlang:port_info(Provider, os_pid),
     try
-        Fun(Rig#{url => Url})
+        Fun(Rig#{url => Url, provider => OsPid})
     after
-        {os_pid, OsPid} = erlang:port_info(Provider, os_pid),
         os:cmd("kill " ++ integer_to_list(OsPid)),
         finish(Provider)
     end.
@@ -182,6 +183,24 @@ median(Values) ->
 task_call(Rig) ->
     {generate_task, {llm_router, router_node(Rig)}, ?PROMPT}.
 
+%% The same prompt, and the model's answer as it is.
+-spec ask_call(gen_server:server_ref()) -> bench_load:call().
+ask_call(Server) ->
+    {call, Server, {call_with_prompt, simple, ?PROMPT}}.
+
+%% What curl_loop said of so many calls, so many of them in flight.
+-spec curl_loop(file:filename(), [string()],
+                {InFlight :: pos_integer(), Calls :: pos_integer()}) ->
+    sample().
+curl_loop(Dir, Args, {InFlight, Calls}) ->
+    {0, Output} =
+        finish(program(Dir, "curl_loop",
+                       Args ++ ["--in-flight", integer_to_list(InFlight),
+                                "--calls", integer_to_list(Calls)])),
+    maps:from_list([{list_to_atom(Name), list_to_float(Value)}
+                    || Line <- Output,
+                       [Name, Value] <- [string:lexemes(Line, " ")]]).
+
 window(#{caller := Caller}, Call, Callers, Ms) ->
     at(Caller, bench_load, window, [Call, Callers, Ms]).
 
@@ -194,6 +213,14 @@ router_window(Rig, Call, Callers, Ms) ->
 stat(#{caller := Caller} = Rig, Name) ->
     maps:get(Name, at(Caller, gen_server, call,
                       [{llm_router, router_node(Rig)}, stats])).
+
+%% How many a process may have; without a limit as many as any part wants.
+-spec descriptors() -> pos_integer().
+descriptors() ->
+    case string:trim(os:cmd("ulimit -n")) of
+        "unlimited" -> 1000000;
+        Number -> list_to_integer(Number)
+    end.
 
 say(Format, Args) ->
     io:format(standard_error, "measuring ~s~n", [io_lib:format(Format, Args)]).

@@ -1,7 +1,7 @@
 %% The ping over TLS, and over plain connections for comparison.
 -module(bench_tls).
 
--export([sections/1]).
+-export([sections/1, certificate/2]).
 
 -import(bench_rig, [with_rig/2, with_rig/3, with_router/4, router_node/1,
                     rounds/3, compare/4, window/4]).
@@ -12,7 +12,8 @@
 
 -spec sections(file:filename()) -> [tuple()].
 sections(Dir) ->
-    Files = certificate(Dir),
+    {ok, Host} = inet:gethostname(),
+    Files = certificate(Dir, Host),
     Tls = with_rig(Dir, #{args => node_args(Dir, Files)},
                    fun(Rig) ->
                            rows(Rig, "TLS", #{args => router_args(Files)}, 1.5)
@@ -39,9 +40,10 @@ rows(#{echo := Echo} = Rig, Name, RouterOpts, Goal) ->
                        none)]
       end).
 
-%% One for all: of this host, by an authority made for it.
-certificate(Dir) ->
-    {ok, Host} = inet:gethostname(),
+%% One for all of that host, by an authority made for it.
+-spec certificate(file:filename(), string()) ->
+    #{certfile | keyfile | cacertfile => file:filename()}.
+certificate(Dir, Host) ->
     AltName = {'Extension', ?SUBJECT_ALT_NAME, false, [{dNSName, Host}]},
     Root = #{cert := Authority} = public_key:pkix_test_root_cert("bench", ?KEY),
     Made = public_key:pkix_test_data(

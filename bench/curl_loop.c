@@ -25,11 +25,14 @@ enum {
     IN_FLIGHT_MAX = 100 * 1000,
     EVENTS_PER_TURN = 256,
     RECEIVE_BUFFER_BYTES = 4096,
+    STREAMS_PER_CONNECTION = 100, /* of HTTP/2: curl's own limit */
 };
 
 struct options {
     const char *url;
     const char *body;
+    const char *ca;             /* authorities to trust for https, or NULL */
+    struct curl_slist *headers; /* besides the usual ones */
     int64_t in_flight;
     int64_t calls;
 };
@@ -51,7 +54,6 @@ struct call {
 struct bench {
     struct options options;
     struct buf body;
-    struct curl_slist *headers;
     CURLM *multi;
     int epoll;
     struct watch *watches; /* by descriptor */
@@ -208,7 +210,7 @@ static void prepare_call(struct bench *bench, struct call *call)
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
                      (curl_off_t)bench->body.size);
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, bench->headers);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, bench->options.headers);
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER_BYTES);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -217,6 +219,11 @@ static void prepare_call(struct bench *bench, struct call *call)
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, bench);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, bench);
+    if (bench->options.ca) {
+        curl_easy_setopt(easy, CURLOPT_CAINFO, bench->options.ca);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+        curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+    }
 }
 
 /* The loop. */
@@ -293,6 +300,13 @@ static void run(struct bench *bench)
     }
 }
 
+static void add_header(struct options *options, const char *header)
+{
+    options->headers = curl_slist_append(options->headers, header);
+    if (!options->headers)
+        fail("header", "no memory");
+}
+
 static void prepare(struct bench *bench)
 {
     struct rlimit limit;
@@ -306,13 +320,10 @@ static void prepare(struct bench *bench)
         mem_alloc((size_t)bench->watch_count * sizeof(*bench->changed));
     bench->latencies_ns =
         mem_alloc((size_t)bench->options.calls * sizeof(uint64_t));
-    bench->headers =
-        curl_slist_append(bench->headers, "Content-Type: application/json");
-    bench->headers =
-        curl_slist_append(bench->headers, "Accept: text/event-stream");
-    bench->headers =
-        curl_slist_append(bench->headers, "Authorization: Bearer sk-bench");
-    bench->headers = curl_slist_append(bench->headers, "Expect:");
+    add_header(&bench->options, "Content-Type: application/json");
+    add_header(&bench->options, "Accept: text/event-stream");
+    add_header(&bench->options, "Authorization: Bearer sk-bench");
+    add_header(&bench->options, "Expect:");
     bench->epoll = epoll_create1(EPOLL_CLOEXEC);
     bench->multi = curl_multi_init();
     curl_multi_setopt(bench->multi, CURLMOPT_TIMERFUNCTION, on_timer);
@@ -321,6 +332,10 @@ static void prepare(struct bench *bench)
     curl_multi_setopt(bench->multi, CURLMOPT_SOCKETDATA, bench);
     curl_multi_setopt(bench->multi, CURLMOPT_MAXCONNECTS,
                       (long)bench->options.in_flight);
+    if (bench->options.ca)
+        curl_multi_setopt(
+            bench->multi, CURLMOPT_MAX_HOST_CONNECTIONS,
+            (long)(bench->options.in_flight / STREAMS_PER_CONNECTION + 1));
 }
 
 static int compare(const void *a, const void *b)
@@ -406,6 +421,8 @@ static bool read_options(int argc, char **argv, struct options *options)
     static const struct option known[] = {
         {"url", required_argument, NULL, 'u'},
         {"body", required_argument, NULL, 'b'},
+        {"ca", required_argument, NULL, 'c'},
+        {"header", required_argument, NULL, 'h'},
         {"in-flight", required_argument, NULL, 'n'},
         {"calls", required_argument, NULL, 'm'},
         {NULL, 0, NULL, 0},
@@ -418,6 +435,10 @@ static bool read_options(int argc, char **argv, struct options *options)
             options->url = optarg;
         else if (option == 'b')
             options->body = optarg;
+        else if (option == 'c')
+            options->ca = optarg;
+        else if (option == 'h')
+            add_header(options, optarg);
         else if (option == 'n')
             ok = read_number(optarg, IN_FLIGHT_MAX, &options->in_flight);
         else if (option == 'm')
@@ -434,8 +455,9 @@ int main(int argc, char **argv)
     struct bench bench = {.options = {.in_flight = 1, .calls = 1}};
 
     if (!read_options(argc, argv, &bench.options)) {
-        fputs("usage: curl_loop --url URL --body FILE [--in-flight N] "
-              "[--calls M >= N]\n",
+        fputs("usage: curl_loop --url URL --body FILE [--in-flight N]\n"
+              "                 [--calls M >= N] [--ca FILE]\n"
+              "                 [--header TEXT]...\n",
               stderr);
         return 2;
     }

@@ -7,6 +7,9 @@
  * is asked for. Any number of requests may wait at a time, one per
  * connection.
  *
+ * With --json the answer is one JSON document, as servers give it that were
+ * not asked for a stream.
+ *
  * With a gap the events are written one by one, so many milliseconds apart,
  * and the content of each is the time of its write, in nanoseconds since 1970,
  * and a space. With a status the answer is an error. */
@@ -60,6 +63,7 @@ struct options {
     int64_t content_kib;
     int64_t gap_ms;   /* 0: everything at once */
     int64_t status;   /* 0: an answer; else that of an error */
+    bool json;        /* one document instead of a stream */
     const char *save; /* file for the body of the first request, or NULL */
 };
 
@@ -199,6 +203,32 @@ static void put_answer(struct buf *out, size_t chunks, size_t size)
     }
     put_end(out);
     buf_release(&content);
+}
+
+static void put_document(struct buf *out, size_t size)
+{
+    struct buf json;
+
+    buf_init(&json, ANSWER_MAX_BYTES);
+    buf_append_text(&json, "{\"id\":\"chatcmpl-bench\","
+                           "\"object\":\"chat.completion\","
+                           "\"created\":1790000000,\"model\":\"gpt-5.4-mini\","
+                           "\"choices\":[{\"index\":0,\"message\":{"
+                           "\"role\":\"assistant\",\"content\":\"");
+    put_piece(&json, (struct piece){0, size});
+    buf_append_text(&json, "\",\"refusal\":null,\"annotations\":[]},"
+                           "\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+                           "\"usage\":{\"prompt_tokens\":712,"
+                           "\"completion_tokens\":236,\"total_tokens\":948},"
+                           "\"service_tier\":\"default\","
+                           "\"system_fingerprint\":\"fp_bench\"}");
+    buf_printf(out,
+               "HTTP/1.1 200 OK\r\n"
+               "Content-Type: application/json\r\n"
+               "Content-Length: %zu\r\n\r\n",
+               json.size);
+    buf_append(out, json.data, json.size);
+    buf_release(&json);
 }
 
 static void put_error(struct buf *out, int status)
@@ -485,6 +515,7 @@ static bool read_options(int argc, char **argv, struct options *options)
         {"content-kib", required_argument, NULL, 'k'},
         {"gap-ms", required_argument, NULL, 'g'},
         {"status", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},
         {"save-request", required_argument, NULL, 's'},
         {NULL, 0, NULL, 0},
     };
@@ -504,6 +535,8 @@ static bool read_options(int argc, char **argv, struct options *options)
             ok = read_number(optarg, INT32_MAX, &options->gap_ms);
         else if (option == 't')
             ok = read_number(optarg, STATUS_MAX, &options->status);
+        else if (option == 'j')
+            options->json = true;
         else if (option == 's')
             options->save = optarg;
         else
@@ -519,7 +552,7 @@ int main(int argc, char **argv)
     if (!read_options(argc, argv, &server.options)) {
         fputs("usage: provider [--port N (0: any)] [--delay-ms N]\n"
               "                [--chunks N] [--content-kib N]\n"
-              "                [--gap-ms N] [--status N]\n"
+              "                [--gap-ms N] [--status N] [--json]\n"
               "                [--save-request FILE]\n",
               stderr);
         return 2;
@@ -531,6 +564,8 @@ int main(int argc, char **argv)
     server.save_wanted = server.options.save != NULL;
     if (server.options.status > 0)
         put_error(&server.answer, (int)server.options.status);
+    else if (server.options.json)
+        put_document(&server.answer, (size_t)server.options.content_kib * 1024);
     else
         put_answer(&server.answer, (size_t)server.options.chunks,
                    (size_t)server.options.content_kib * 1024);

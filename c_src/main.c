@@ -2,9 +2,13 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "llm_router/base/abort.h"
 #include "llm_router/base/log.h"
+#include "llm_router/base/mem.h"
+#include "llm_router/console/console.h"
 #include "llm_router/pg/pgmq.h"
 #include "llm_router/script/worker.h"
 #include "llm_router/service/server.h"
@@ -14,6 +18,9 @@
  * message that is freed, and twice as much be kept. */
 enum { MMAP_BYTES = 128 * 1024 };
 
+/* With fewer it might start, but serve nobody. */
+enum { LEAST_DESCRIPTORS = 32 };
+
 static int complain(const struct error *err, enum exit_code code)
 {
     /* About a file the message says all: where, which key, and what. */
@@ -22,6 +29,19 @@ static int complain(const struct error *err, enum exit_code code)
     fprintf(stderr, "llm_router: %s%s%s\n", says_all ? "" : err->path,
             says_all ? "" : ": ", err->message);
     return (int)code;
+}
+
+static bool descriptors_suffice(struct error *err)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
+        limit.rlim_cur >= LEAST_DESCRIPTORS)
+        return true;
+    return error_at(err, ERR_OVERLOADED, "cannot start",
+                    "only %llu descriptors may be open (RLIMIT_NOFILE), %d is "
+                    "the least",
+                    (unsigned long long)limit.rlim_cur, LEAST_DESCRIPTORS);
 }
 
 static void tell(const char *line)
@@ -68,6 +88,8 @@ static int run(struct settings *settings, enum command command, int argc,
         puts("the configuration is valid");
         return EXIT_CLEAN;
     }
+    if (!descriptors_suffice(&err))
+        return complain(&err, EXIT_CANNOT_START);
     config_hide_secrets(&settings->config);
     return (int)server_run(settings, argc, argv,
                            settings->config.supervised ? input : NULL);
@@ -95,6 +117,16 @@ static int load_and_run(struct config *config, enum command command, int argc,
     return status;
 }
 
+static int run_console(struct config *config, enum command command)
+{
+    struct error err;
+
+    if (!config_load_cookie(config, &err))
+        return complain(&err, EXIT_CONFIGURATION);
+    return (int)(command == COMMAND_STATUS ? console_status(config)
+                                           : console_top(config));
+}
+
 /* A standard descriptor that is closed would be given to the first socket,
  * which then gets the log or the line that says "ready". */
 static bool open_standard_descriptors(void)
@@ -114,8 +146,12 @@ int main(int argc, char **argv)
     struct error err;
     int status;
 
-    if (!open_standard_descriptors())
+    if (!open_standard_descriptors()) {
+        fputs("llm_router: /dev/null cannot be opened\n", stderr);
         return EXIT_CANNOT_START;
+    }
+    abort_watch();
+    mem_serve_openssl();
     if (argc == 2 && !strcmp(argv[1], "--script-worker"))
         return script_worker_main();
     mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
@@ -130,6 +166,8 @@ int main(int argc, char **argv)
     } else if (command == COMMAND_VERSION) {
         puts("llm_router " LLM_ROUTER_VERSION);
         status = EXIT_CLEAN;
+    } else if (command == COMMAND_STATUS || command == COMMAND_TOP) {
+        status = run_console(&config, command);
     } else {
         status =
             load_and_run(&config, command, argc, (const char *const *)argv);

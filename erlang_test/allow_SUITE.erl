@@ -630,6 +630,7 @@ a_drain_answers_what_is_in_flight_and_refuses_the_rest(Config) ->
                  call(friend, Config, drain)),
     ?assertMatch(#{status := ok}, call(friend, Config, health)),
     ok = call(admin, Config, drain),
+    bed:eventually(fun() -> not is_named(Config) end),
     ?assertMatch({error, {shutting_down, #{message := _}}},
                  call(friend, Config, ?OP)),
     ok = call(admin, Config, drain),
@@ -639,7 +640,6 @@ a_drain_answers_what_is_in_flight_and_refuses_the_rest(Config) ->
                  call(stranger, Config, health)),
     ?assertEqual(forbidden(name(stranger, Config), "allow.call"),
                  call(stranger, Config, ?OP)),
-    bed:eventually(fun() -> not is_named(Config) end),
     ?assertMatch({ok, #{text := <<"You wrote: hi">>}}, answer()),
     has_ended(Config),
     ?assertEqual(1, asked(Config)).

@@ -622,7 +622,8 @@ start_with_far_node(Config, WireOpts) ->
     {Wire, Config1, FarCaller}.
 
 is_logged(Config, Node, What) ->
-    Line = io_lib:format("peer=~s connection closed: ~s", [Node, What]),
+    Line = io_lib:format("msg=\"connection closed\" peer=~s reason=\"~s\"",
+                         [Node, What]),
     ?assertNotEqual(nomatch, string:find(router:stderr(bed:router(Config)),
                                          Line)).
 

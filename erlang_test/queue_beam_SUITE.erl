@@ -529,6 +529,7 @@ a_draining_router_takes_nothing_new(Config) ->
         Id = enqueue(Up, op(<<"Hi">>)),
         Question = queue_bed:gated(1),
         ok = bed:call(Up, drain),
+        bed:eventually(fun() -> is_nobodys_name(Up) end),
         [?assertMatch({error, {shutting_down, _}}, bed:call(Up, Call))
          || Call <- [{enqueue, op(<<"Hi">>)}, {await, Id, 100}, {result, Id}]],
         Later = queue_bed:ask(Up, queue_bed:chat(<<"Later">>)),
@@ -538,6 +539,11 @@ a_draining_router_takes_nothing_new(Config) ->
         ?assertEqual({none, 1}, {postgres:result(pg(Up), Later),
                                  postgres:depth(pg(Up))})
     end).
+
+%% Calls are taken until it is found that no other router could have the name.
+is_nobodys_name(Config) ->
+    bed:on(bed:caller(Config), fun() -> global:whereis_name(llm_router) end)
+        =:= undefined.
 
 draining_waits_for_what_is_being_enqueued(Config) ->
     with(Config, #{"queue.in_flight" => 0}, fun(Up) ->

@@ -903,7 +903,7 @@ a_requests_queue_that_is_made_anew_is_read_again(Config) ->
     with_router(Config, #{}, fun(Up) ->
         _ = postgres:query(Pg, "SELECT pgmq.drop_queue('ai_requests')"),
         bed:eventually(fun() -> queue_stat(Up, state) =:= down end),
-        Said = fun() -> log_lines(Up, <<"cannot read ai_requests">>) end,
+        Said = fun() -> log_lines(Up, <<"the queue cannot be read">>) end,
         bed:eventually(fun() -> Said() > 0 end),
         timer:sleep(500),
         ?assertEqual(1, Said()),

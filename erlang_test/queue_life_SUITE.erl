@@ -366,7 +366,8 @@ a_password_is_told_to_nobody(Config) ->
         Stats = io_lib:format("~p", [bed:call(Up, stats)]),
         ?assertEqual(nomatch, re:run(Stats, "s3cret")),
         {exited, 0} = bed:stop_router(Up),
-        ?assert(queue_bed:logged(Up, "reader: connected")),
+        ?assert(queue_bed:logged(
+                  Up, "msg=connected session=\"llm_router reader\"")),
         ?assertNot(queue_bed:logged(Up, "s3cret"))
     end).
 

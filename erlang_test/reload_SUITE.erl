@@ -220,7 +220,8 @@ what_needs_a_restart_is_said(Config) ->
     ok = bed:call(Config, reload),
     bed:eventually(fun() ->
         binary:match(router:stderr(bed:router(Config)),
-                     <<"node.tick_time_ms is read at start only">>) =/= nomatch
+                     <<"msg=\"a key is read at start only\" "
+                       "key=node.tick_time_ms\n">>) =/= nomatch
     end).
 
 many_reloads_leak_nothing(Config) ->

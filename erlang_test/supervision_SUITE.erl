@@ -498,14 +498,15 @@ its_lines_are_log_events(Config) ->
     {ok, _} = start(Host, options(Config)),
     OsPid = os_pid(Host),
     Ready = fun(#{msg := {string, Text}}) ->
-                    string:find(Text, " ready") =/= nomatch;
+                    string:prefix(Text, "ready ") =/= nomatch;
                (_) -> false
             end,
     #{level := info, meta := Meta, msg := {string, Text}} =
         next_event(Host, Ready),
     ?assertMatch(#{domain := [llm_router], component := <<"server">>,
                    os_pid := OsPid}, Meta),
-    ?assertEqual(nomatch, string:find(Text, "level=")),
+    #{fields := #{<<"node">> := Node}} = Meta,
+    ?assertEqual(<<"ready node=", Node/binary>>, Text),
     %% The configuration that it is told is none.
     ok = bed:on(Host, fun() ->
                           llm_router_program:configure(#{nosuch => 1})

@@ -329,6 +329,10 @@ defmodule LLMRouter do
   @spec stats!() :: map
   def stats!, do: value!(stats())
 
+  @doc "What the router's status page shows, as JSON text."
+  @spec status() :: result(binary)
+  defdelegate status(), to: :llm_router
+
   @doc "How the router and its providers are."
   @spec health() :: result(map)
   defdelegate health(), to: :llm_router

@@ -31,7 +31,7 @@
          stream_open/3, stream_next/1, stream_close/1]).
 -export([enqueue/1, enqueue/2, await/1, await/2, result/1, cancel/1,
          watch_task/1, unwatch_task/1]).
--export([stats/0, health/0, version/0, models/0, ping/0, whereis/0,
+-export([stats/0, status/0, health/0, version/0, models/0, ping/0, whereis/0,
          request/1, request/2]).
 
 -export_type([text/0, complexity/0, message/0, tool_call/0, options/0,
@@ -198,6 +198,7 @@
           provider => binary(),
           model => binary(),
           http_status => pos_integer(),
+          provider_request_id => binary(),
           retry_after_ms => non_neg_integer(),
           attempts => non_neg_integer(),
           cost_usd => float(),
@@ -517,6 +518,12 @@ done({error, _} = Error) -> Error.
 -spec stats() -> result(map()).
 stats() ->
     ask(stats, ?MARGIN_MS).
+
+%% @doc What the router's status page shows: a JSON document, as
+%% docs/operations.md says.
+-spec status() -> result(binary()).
+status() ->
+    ask(status, ?MARGIN_MS).
 
 %% @doc How the router and its providers are.
 -spec health() -> result(map()).

@@ -29,6 +29,11 @@
 -define(KILL_MS, 1000).
 -define(CLOSE_MS, 2500).
 -define(CONFIG, {?MODULE, config}).
+%% Of logfmt, and the pairs behind it: a key, a value with or without quotes.
+-define(PAIR, "^([a-z_]+)=("
+              "\"(?:[^\"\\\\]++|\\\\[nrt\"\\\\]"
+              "|\\\\u(?!d[89a-f])[0-9a-f]{4})*+\""
+              "|[^ \"=\\\\]+)(?: (.*))?$").
 
 %% @doc Returns when the program is ready, or when this node is not part of a
 %% cluster: then the program starts as soon as it is.
@@ -280,9 +285,9 @@ now_ms() ->
 %% --------------------------------------------------------------------- log
 
 said(Line, State) ->
-    {Level, Component, Text} = parse(Line),
+    {Level, Text, Meta} = parse(Line),
     Printable = printable(Text),
-    logger:log(Level, Printable, meta(State, Component)),
+    logger:log(Level, Printable, maps:merge(meta(State, <<"program">>), Meta)),
     case Level of
         error -> State#{last_error := Printable};
         _ -> State
@@ -293,18 +298,53 @@ meta(#{os_pid := undefined}, Component) ->
 meta(#{os_pid := OsPid}, Component) ->
     #{domain => [llm_router], component => Component, os_pid => OsPid}.
 
-%% `level=LEVEL component=COMPONENT TEXT'; else the program's last words, or
-%% those of what it is built with.
-parse(<<"level=", Rest/binary>> = Line) ->
-    case re:run(Rest, "^([a-z]+) component=([a-z_]+) (.*)$",
-                [{capture, all_but_first, binary}, dotall]) of
-        {match, [Level, Component, Text]} -> {level(Level), Component, Text};
-        nomatch -> {notice, <<"program">>, Line}
-    end;
+%% Its lines are logfmt; else they are the program's last words, or those of
+%% what it is built with.
 parse(<<"llm_router: ", Text/binary>>) ->
-    {error, <<"program">>, Text};
+    {error, Text, #{}};
 parse(Line) ->
-    {unparsed_level(Line), <<"program">>, Line}.
+    case pairs(Line, []) of
+        [{<<"level">>, Level}, {<<"component">>, Component},
+         {<<"msg">>, Message} | Fields] ->
+            {level(Level), text(Message, Fields),
+             #{component => Component,
+               fields => maps:from_list([{Key, unquoted(Value)}
+                                         || {Key, Value} <- Fields])}};
+        _ ->
+            {unparsed_level(Line), Line, #{}}
+    end.
+
+%% The time is left out: the logger has its own.
+pairs(Line, Pairs) ->
+    case re:run(Line, ?PAIR, [dotall, {capture, all_but_first, binary}]) of
+        {match, [<<"time">>, _, Rest]} -> pairs(Rest, Pairs);
+        {match, [Key, Value, Rest]} -> pairs(Rest, [{Key, Value} | Pairs]);
+        {match, [Key, Value]} -> lists:reverse(Pairs, [{Key, Value}]);
+        nomatch -> none
+    end.
+
+%% As a reader of the log wants it: the message, and the fields as they came.
+text(Message, Fields) ->
+    iolist_to_binary([unquoted(Message)
+                      | [[$ , Key, $=, Value] || {Key, Value} <- Fields]]).
+
+unquoted(<<$", Rest/binary>>) ->
+    iolist_to_binary(unescaped(binary_part(Rest, 0, byte_size(Rest) - 1)));
+unquoted(Bare) ->
+    Bare.
+
+unescaped(Text) ->
+    case binary:split(Text, <<$\\>>) of
+        [Plain] -> Plain;
+        [Plain, Rest] -> [Plain | escape(Rest)]
+    end.
+
+escape(<<"u", Code:4/binary, Rest/binary>>) ->
+    [<<(binary_to_integer(Code, 16))/utf8>> | unescaped(Rest)];
+escape(<<"n", Rest/binary>>) -> [$\n | unescaped(Rest)];
+escape(<<"r", Rest/binary>>) -> [$\r | unescaped(Rest)];
+escape(<<"t", Rest/binary>>) -> [$\t | unescaped(Rest)];
+escape(<<Itself, Rest/binary>>) -> [Itself | unescaped(Rest)].
 
 level(<<"error">>) -> error;
 level(<<"warn">>) -> warning;

@@ -312,6 +312,7 @@ static const struct shape {
     [OP_VERSION] = {.count = 0},
     [OP_HEALTH] = {.count = 0},
     [OP_STATS] = {.count = 0},
+    [OP_STATUS] = {.count = 0},
     [OP_MODELS] = {.count = 0},
     [OP_RELOAD] = {.count = 0},
     [OP_DRAIN] = {.count = 0},

@@ -63,6 +63,9 @@ static void put_error(struct buf *out, const struct error *err)
         put_text(out, "path", slice_of(err->path));
     if (err->http_status > 0)
         put_integer(out, "http_status", err->http_status);
+    if (err->provider_request_id[0] != '\0')
+        put_text(out, "provider_request_id",
+                 slice_of(err->provider_request_id));
     if (err->retry_after_ms >= 0)
         put_integer(out, "retry_after_ms", err->retry_after_ms);
     if (err->code == ERR_TASK_COUNT) {

@@ -288,6 +288,7 @@ void put_value(struct buf *out, const struct request *request,
     case OP_VERSION:
     case OP_HEALTH:
     case OP_STATS:
+    case OP_STATUS:
     case OP_MODELS:
     case OP_RELOAD:
     case OP_DRAIN:

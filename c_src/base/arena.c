@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "llm_router/base/abort.h"
 #include "llm_router/base/mem.h"
 
 struct arena_block {
@@ -19,13 +20,14 @@ struct arena_block {
  * serves from its per-thread cache. */
 enum {
     FIRST_BLOCK = 1024 - sizeof(struct arena_block),
+    SMALLEST_BLOCK = FIRST_BLOCK / 4,
     LARGEST_BLOCK = 64 * 1024,
 };
 
 void arena_init(struct arena *arena, size_t first_block)
 {
     *arena = (struct arena){
-        .next_block = first_block > 0 ? first_block : FIRST_BLOCK,
+        .first_block = first_block > 0 ? first_block : FIRST_BLOCK,
     };
 }
 
@@ -34,15 +36,25 @@ void arena_release(struct arena *arena)
     arena_rewind(arena, (struct arena_mark){NULL, 0});
 }
 
+/* Half of what the arena has, so that at most a third of it is unused. */
+static size_t next_room(const struct arena *arena)
+{
+    size_t room = arena->reserved / 2;
+
+    if (!arena->newest)
+        return arena->first_block;
+    if (room > LARGEST_BLOCK)
+        return LARGEST_BLOCK;
+    return room < SMALLEST_BLOCK ? SMALLEST_BLOCK : room;
+}
+
 static struct arena_block *add_block(struct arena *arena, size_t size)
 {
-    size_t room = arena->next_block;
+    size_t room = next_room(arena);
     struct arena_block *block;
 
     if (size > room)
         room = size;
-    else if (arena->next_block < LARGEST_BLOCK)
-        arena->next_block += arena->next_block / 2;
     block = mem_realloc(NULL, sizeof(*block) + room);
     *block = (struct arena_block){.older = arena->newest, .size = room};
     arena->newest = block;
@@ -80,7 +92,7 @@ void *arena_array(struct arena *arena, size_t count, size_t element_size)
     if (__builtin_mul_overflow(count, element_size, &size)) {
         fprintf(stderr, "level=error component=mem array of %zu overflows\n",
                 count);
-        abort();
+        abort_said();
     }
     return arena_alloc(arena, size);
 }

@@ -39,9 +39,15 @@ bool buf_reserve(struct buf *buf, size_t extra)
     return true;
 }
 
+/* Most appends need no more than this look. */
+static inline bool has_room(const struct buf *buf, size_t extra)
+{
+    return extra <= buf->capacity - buf->size && !buf->failed;
+}
+
 void buf_append(struct buf *buf, const void *data, size_t size)
 {
-    if (size == 0 || !buf_reserve(buf, size))
+    if (size == 0 || (!has_room(buf, size) && !buf_reserve(buf, size)))
         return;
     memcpy(buf->data + buf->size, data, size);
     buf->size += size;
@@ -59,7 +65,8 @@ void buf_append_text(struct buf *buf, const char *text)
 
 void buf_append_byte(struct buf *buf, char byte)
 {
-    buf_append(buf, &byte, 1);
+    if (has_room(buf, 1) || buf_reserve(buf, 1))
+        buf->data[buf->size++] = byte;
 }
 
 void buf_printf(struct buf *buf, const char *format, ...)

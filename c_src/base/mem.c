@@ -1,15 +1,18 @@
 #include "llm_router/base/mem.h"
 
+#include <openssl/crypto.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "llm_router/base/abort.h"
+#include "llm_router/base/log.h"
+
 static void out_of_memory(size_t size)
 {
-    fprintf(stderr, "level=error component=mem no memory for %zu bytes\n",
-            size);
-    abort();
+    log_event(LOG_ERROR, "mem", "no memory",
+              LOG_FIELDS(log_count("bytes", size)));
+    abort_said();
 }
 
 void *mem_alloc(size_t size)
@@ -59,4 +62,32 @@ char *mem_copy_text(const char *data, size_t size)
     if (size > 0)
         memcpy(copy, data, size);
     return copy;
+}
+
+static void *alloc_for_openssl(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return mem_alloc_raw(size);
+}
+
+static void *realloc_for_openssl(void *old, size_t size, const char *file,
+                                 int line)
+{
+    (void)file;
+    (void)line;
+    return mem_realloc(old, size);
+}
+
+static void free_for_openssl(void *memory, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    mem_free(memory);
+}
+
+void mem_serve_openssl(void)
+{
+    CRYPTO_set_mem_functions(alloc_for_openssl, realloc_for_openssl,
+                             free_for_openssl);
 }

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include "llm_router/config/config.h"
+#include "llm_router/config/listen.h"
 
 const char CONFIG_USAGE[] =
     "usage: llm_router [OPTION]...\n"
+    "       llm_router status|top [OPTION]...\n"
     "\n"
     "A hidden Erlang node that answers language model requests of a cluster.\n"
     "\n"
@@ -20,6 +22,9 @@ const char CONFIG_USAGE[] =
     "  --tls-key FILE      its key, without a passphrase (PEM)\n"
     "  --tls-ca FILE       the authorities of all nodes' certificates (PEM)\n"
     "  --config FILE       configuration file (JSON)\n"
+    "  --http [HOST:]PORT  metrics, health and the status page by HTTP; HOST "
+    "is\n"
+    "                      127.0.0.1 unless given\n"
     "  --supervised        cookie and configuration come on standard input; "
     "end\n"
     "                      with it\n"
@@ -29,6 +34,21 @@ const char CONFIG_USAGE[] =
     "  --version           print the version and exit\n"
     "  --help              print this and exit\n"
     "\n"
+    "llm_router status prints the figures of a running router, llm_router top "
+    "shows\n"
+    "them again and again until q is pressed. Both take the options of names, "
+    "cookie\n"
+    "and TLS above, and\n"
+    "\n"
+    "  --node NODE         which router, NAME or NAME@HOST (default "
+    "llm_router)\n"
+    "  --json              status: print JSON\n"
+    "  --interval SECONDS  top: ask every so many seconds (default 2)\n"
+    "\n"
+    "status exits with 0 when the router takes calls, 4 when it does not "
+    "(drains,\n"
+    "starts), 3 when it cannot be asked.\n"
+    "\n"
     "Providers switch on by their own variables: OPENAI_API_KEY (or\n"
     "OPENAI_API_KEY_FILE), OPENAI_BASE_URL, ANTHROPIC_API_KEY, "
     "GEMINI_API_KEY,\n"
@@ -36,9 +56,10 @@ const char CONFIG_USAGE[] =
     "\n"
     "Exit codes: 0 clean stop, 1 configuration, 2 usage, 3 cannot start.\n";
 
-enum { NODE_NAME_MAX = 255 };
+enum { NODE_NAME_MAX = 255, INTERVAL_S = 2, INTERVAL_MAX_S = 3600 };
 
 struct names {
+    const char *otherwise; /* without the host; if neither is given */
     const char *short_name;
     const char *long_name;
 };
@@ -72,7 +93,7 @@ static bool complete_name(struct config *config, const struct names *names,
     const char *option = names->long_name ? "--name" : "--sname";
     const char *name = names->long_name    ? names->long_name
                        : names->short_name ? names->short_name
-                                           : "llm_router";
+                                           : names->otherwise;
     char host[256] = "";
     const char *given = strchr(name, '@');
 
@@ -95,6 +116,102 @@ static bool complete_name(struct config *config, const struct names *names,
                      (int)(given ? given - name : (ptrdiff_t)strlen(name)),
                      name, host)
             .data;
+    return true;
+}
+
+/* `status` and `top`, the consoles: a first word, and options of their own. */
+
+enum { OF_ROUTER = 1, OF_STATUS = 2, OF_TOP = 4, OF_ALL = 7 };
+
+/* What is not here is of the router. */
+static const struct {
+    const char *option;
+    unsigned of;
+} shared_options[] = {
+    {"--node", OF_STATUS | OF_TOP},
+    {"--json", OF_STATUS},
+    {"--interval", OF_TOP},
+    {"--sname", OF_ALL},
+    {"--name", OF_ALL},
+    {"--cookie-file", OF_ALL},
+    {"--tls-dist", OF_ALL},
+    {"--tls-cert", OF_ALL},
+    {"--tls-key", OF_ALL},
+    {"--tls-ca", OF_ALL},
+    {"--version", OF_ALL},
+    {"--help", OF_ALL},
+    {"-h", OF_ALL},
+};
+
+static bool is_of(const char *option, unsigned whose)
+{
+    for (size_t i = 0; i < sizeof(shared_options) / sizeof(shared_options[0]);
+         i++)
+        if (!strcmp(option, shared_options[i].option))
+            return (shared_options[i].of & whose) != 0;
+    return whose == OF_ROUTER;
+}
+
+static unsigned parse_word(int argc, const char *const *argv,
+                           enum command *command)
+{
+    *command = COMMAND_RUN;
+    if (argc > 1 && !strcmp(argv[1], "status"))
+        *command = COMMAND_STATUS;
+    if (argc > 1 && !strcmp(argv[1], "top"))
+        *command = COMMAND_TOP;
+    return *command == COMMAND_STATUS ? OF_STATUS
+           : *command == COMMAND_TOP  ? OF_TOP
+                                      : OF_ROUTER;
+}
+
+static bool parse_interval(struct config *config, const char *value,
+                           struct error *err)
+{
+    int64_t seconds;
+
+    if (!slice_to_int64(slice_of(value), &seconds) || seconds < 1 ||
+        seconds > INTERVAL_MAX_S)
+        return error_at(err, ERR_INVALID_REQUEST, "--interval",
+                        "must be 1 to %d seconds", INTERVAL_MAX_S);
+    config->interval_ms = seconds * 1000;
+    return true;
+}
+
+/* A full name for a console that asks the node `target`, whose domain it takes
+ * where this host has none. Nobody looks that host up. */
+static const char *console_long_name(struct config *config, const char *target)
+{
+    const char *domain = strchr(strchr(target, '@'), '.');
+    char host[256] = "";
+
+    gethostname(host, sizeof(host) - 1);
+    if (strchr(host, '.'))
+        domain = "";
+    return arena_printf(&config->arena, "llm_router_console_%d@%s%s",
+                        (int)getpid(), host, domain ? domain : ".invalid")
+        .data;
+}
+
+/* The names of both: its own, and of whom it asks. */
+static bool complete_console(struct config *config, struct names *names,
+                             struct error *err)
+{
+    const char *target = config->target ? config->target : "llm_router";
+    const char *at = strchr(target, '@');
+
+    names->otherwise =
+        arena_printf(&config->arena, "llm_router_console_%d", (int)getpid())
+            .data;
+    if (at && strpbrk(at, ".:") && !names->short_name && !names->long_name)
+        names->long_name = console_long_name(config, target);
+    if (!complete_name(config, names, err))
+        return false;
+    if (!at)
+        target = arena_printf(&config->arena, "%s%s", target,
+                              strchr(config->node_name, '@'))
+                     .data;
+    config->target = target;
     return true;
 }
 
@@ -181,9 +298,22 @@ static bool parse_switch(struct config *config, const char *option)
         config->tls_dist = true;
     else if (!strcmp(option, "--supervised"))
         config->supervised = true;
+    else if (!strcmp(option, "--json"))
+        config->as_json = true;
     else
         return false;
     return true;
+}
+
+static bool set_http(struct config *config, const char *value,
+                     struct error *err)
+{
+    struct listen_address address;
+    const char *fault = listen_parse(slice_of(value), &address);
+
+    config->http_option = value;
+    return !fault || error_at(err, ERR_INVALID_REQUEST, "--http", "\"%s\" %s",
+                              value, fault);
 }
 
 static bool parse_value(struct config *config, struct names *names,
@@ -198,6 +328,14 @@ static bool parse_value(struct config *config, struct names *names,
     }
     if (!strcmp(option, "--connect"))
         return add_peer(config, value, err);
+    if (!strcmp(option, "--http"))
+        return set_http(config, value, err);
+    if (!strcmp(option, "--interval"))
+        return parse_interval(config, value, err);
+    if (!strcmp(option, "--node")) {
+        config->target = value;
+        return check_node_name(option, value, err);
+    }
     if (!strcmp(option, "--sname"))
         names->short_name = value;
     else
@@ -210,7 +348,8 @@ static bool parse_value(struct config *config, struct names *names,
 
 static bool takes_value(const char *option)
 {
-    static const char *const options[] = {"--connect", "--sname", "--name"};
+    static const char *const options[] = {"--connect", "--http", "--sname",
+                                          "--name",    "--node", "--interval"};
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
         if (!strcmp(option, options[i]))
@@ -222,10 +361,16 @@ bool config_parse_arguments(struct config *config, int argc,
                             const char *const *argv, enum command *command,
                             struct error *err)
 {
-    struct names names = {NULL, NULL};
+    struct names names = {.otherwise = "llm_router"};
+    unsigned whose = parse_word(argc, argv, command);
 
-    *command = COMMAND_RUN;
-    for (int i = 1; i < argc; i++) {
+    config->interval_ms = INTERVAL_S * 1000;
+    for (int i = whose == OF_ROUTER ? 1 : 2; i < argc; i++) {
+        if (!is_of(argv[i], whose))
+            return error_at(err, ERR_INVALID_REQUEST, argv[i],
+                            "is no option of llm_router%s%s",
+                            whose == OF_ROUTER ? "" : " ",
+                            whose == OF_ROUTER ? "" : argv[1]);
         if (parse_command(argv[i], command))
             continue;
         if (parse_switch(config, argv[i]))
@@ -240,5 +385,7 @@ bool config_parse_arguments(struct config *config, int argc,
         i++;
     }
     config->no_providers = *command == COMMAND_MIGRATE;
-    return check_tls(config, err) && complete_name(config, &names, err);
+    return check_tls(config, err) &&
+           (whose == OF_ROUTER ? complete_name(config, &names, err)
+                               : complete_console(config, &names, err));
 }

@@ -38,8 +38,9 @@ static bool check_directory(const char *directory, struct error *err)
         while (i < FILE_COUNT && strcmp(own_name(files[i]), entry->d_name))
             i++;
         if (i == FILE_COUNT && entry->d_name[0] != '.')
-            log_line(LOG_WARN, "config", "%s/%s is not the name of a prompt",
-                     directory, entry->d_name);
+            log_event(LOG_WARN, "config", "not the name of a prompt",
+                      LOG_FIELDS(log_text("directory", slice_of(directory)),
+                                 log_text("file", slice_of(entry->d_name))));
     }
     closedir(list);
     return true;
@@ -81,13 +82,25 @@ static bool load_prompts(struct arena *arena, const struct config *config,
     return prompts_check(prompts, err);
 }
 
+static bool load_page(struct arena *arena, const struct config *config,
+                      struct slice *page, struct error *err)
+{
+    const char *path =
+        arena_printf(arena, "%s/status.html", config->priv_dir).data;
+
+    *page = slice_of(NULL);
+    return config->http_listen.size == 0 ||
+           file_read(arena, path, ASSET_MAX, FILE_ANY, page, err);
+}
+
 bool assets_load(struct arena *arena, const struct config *config,
                  struct assets *assets, struct error *err)
 {
     uint64_t seed = 0;
 
     if (!load_prompts(arena, config, &assets->prompts, err) ||
-        !catalogue_load(arena, config, &assets->catalogue, err))
+        !catalogue_load(arena, config, &assets->catalogue, err) ||
+        !load_page(arena, config, &assets->status_page, err))
         return false;
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
         return error_set(err, ERR_INVALID_REQUEST, "no random bytes: %s",

@@ -9,6 +9,7 @@
 #include "config/config_internal.h"
 #include "llm_router/base/log.h"
 #include "llm_router/config/files.h"
+#include "llm_router/config/listen.h"
 
 enum {
     FILE_MAX = 1024 * 1024,
@@ -57,12 +58,20 @@ enum {
     CHANNEL_MAX = 63,
 };
 
+/* What is unknown is named; until the thread's next fault. */
 static const char *log_level_fault(struct slice text)
 {
-    enum log_level level;
+    static _Thread_local struct error err;
+    struct log_levels levels;
 
-    return log_level_parse(text, &level) ? NULL
-                                         : "must be error, warn, info or debug";
+    return log_levels_parse(text, &levels, &err) ? NULL : err.message;
+}
+
+static const char *log_format_fault(struct slice text)
+{
+    enum log_format format;
+
+    return log_format_parse(text, &format) ? NULL : "must be logfmt or json";
 }
 
 /* pgmq folds capitals, so that the name would be another one. */
@@ -96,6 +105,13 @@ static const char *script_path_fault(struct slice text)
 static const char *channel_fault(struct slice text)
 {
     return text.size <= CHANNEL_MAX ? NULL : "must have at most 63 bytes";
+}
+
+static const char *http_listen_fault(struct slice text)
+{
+    struct listen_address address;
+
+    return text.size == 0 ? NULL : listen_parse(text, &address);
 }
 
 /* Every scalar key; docs/configuration.md explains each (a test compares). */
@@ -182,9 +198,18 @@ static const struct key keys[] = {
      .field = FIELD("ca_file", KIND_TEXT, struct config, ca_file),
      .value = "",
      .at_start = "tls.ca_file"},
+    {.section = "http",
+     .field =
+         FIELD_CHECKED("listen", struct config, http_listen, http_listen_fault),
+     .value = "",
+     .at_start = "http.listen"},
     {.section = "log",
      .field = FIELD_CHECKED("level", struct config, log_level, log_level_fault),
      .value = "info"},
+    {.section = "log",
+     .field =
+         FIELD_CHECKED("format", struct config, log_format, log_format_fault),
+     .value = "logfmt"},
     KEY("core", "dump", KIND_BOOLEAN, core_dump, "false"),
 };
 
@@ -436,6 +461,8 @@ bool config_load(struct config *config, const struct config *previous,
         !check_ca_file(config, err) || !load_database(config, err) ||
         !config_providers_from_environment(config, err))
         return false;
+    if (config->http_option)
+        config->http_listen = slice_of(config->http_option);
     choose_state_file(config);
     return true;
 }

@@ -173,6 +173,11 @@ void config_take_secrets(struct config *config, const struct config *previous);
  * not set. What it gives is remembered for the next configuration. */
 struct slice config_secret_variable(struct config *config, const char *name);
 
+/* The file of the service manager's credential NAME: $CREDENTIALS_DIRECTORY/
+ * NAME, or llm_router_NAME, as LoadCredential=llm_router:FOLDER calls a file
+ * NAME of that folder. In the arena; NULL: there is none. */
+const char *config_credential(struct config *config, const char *name);
+
 /* The variable, the file that NAME_FILE names, or the service manager's
  * credential NAME. Empty: not configured. */
 bool config_load_secret(struct config *config, const char *name,

@@ -106,6 +106,9 @@ bool config_load_cookie(struct config *config, struct error *err)
         config->cookie = variable;
         return check_cookie(config->cookie, "RELEASE_COOKIE", err);
     }
+    path = config_credential(config, "RELEASE_COOKIE");
+    if (path)
+        return read_cookie(config, path, err);
     path = arena_printf(&config->arena, "%s/.erlang.cookie",
                         config_home_directory())
                .data;

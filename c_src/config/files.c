@@ -2,8 +2,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static mode_t forbidden_mode(const char *path)
+{
+    struct slice directory = slice_of(getenv("CREDENTIALS_DIRECTORY"));
+
+    return directory.size > 0 &&
+                   !strncmp(path, directory.data, directory.size) &&
+                   path[directory.size] == '/'
+               ? 07
+               : 077;
+}
 
 static bool check_kind(const struct stat *status, const char *path,
                        size_t max_bytes, enum file_privacy privacy,
@@ -14,7 +26,8 @@ static bool check_kind(const struct stat *status, const char *path,
     if (status->st_size > (off_t)max_bytes)
         return error_at(err, ERR_INVALID_REQUEST, path,
                         "is larger than %zu bytes", max_bytes);
-    if (privacy == FILE_OWNER_ONLY && (status->st_mode & 077) != 0)
+    if (privacy == FILE_OWNER_ONLY &&
+        (status->st_mode & forbidden_mode(path)) != 0)
         return error_at(err, ERR_INVALID_REQUEST, path,
                         "must be accessible by its owner only (mode %03o)",
                         (unsigned)status->st_mode & 0777u);

@@ -71,8 +71,9 @@ static bool add_key(struct config *config, const struct key_draft *from,
     if (key->secret.size > 0)
         draft->key_count++;
     else
-        log_line(LOG_WARN, "config", "provider=%.*s key=%.*s is empty",
-                 SLICE_ARG(draft->provider.name), SLICE_ARG(from->name));
+        log_event(LOG_WARN, "config", "a key is empty",
+                  LOG_FIELDS(log_text("provider", draft->provider.name),
+                             log_text("key", from->name)));
     return true;
 }
 

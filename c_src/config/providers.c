@@ -372,9 +372,12 @@ static bool complete(struct config_provider *provider)
     bool has_url = provider->base_url.size > 0;
 
     if (!has_url && !(provider_has_secret(provider) && row->base_url)) {
-        log_line(LOG_WARN, "config", "provider=%.*s is not used: no %s",
-                 SLICE_ARG(provider->name),
-                 provider_has_secret(provider) ? "base_url" : "key");
+        const char *missing =
+            provider_has_secret(provider) ? "base_url" : "key";
+
+        log_event(LOG_WARN, "config", "a provider is not used",
+                  LOG_FIELDS(log_text("provider", provider->name),
+                             log_text("missing", slice_of(missing))));
         return false;
     }
     if (!has_url)
@@ -386,9 +389,8 @@ static bool complete(struct config_provider *provider)
     provider->plain_http = slice_starts_with(provider->base_url, "http://");
     if (provider->plain_http && provider_has_secret(provider) &&
         !is_loopback(provider->base_url))
-        log_line(LOG_WARN, "config",
-                 "provider=%.*s the key goes over plain http",
-                 SLICE_ARG(provider->name));
+        log_event(LOG_WARN, "config", "the key goes over plain http",
+                  LOG_FIELDS(log_text("provider", provider->name)));
     return true;
 }
 

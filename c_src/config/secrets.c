@@ -59,24 +59,36 @@ bool config_read_secret(struct config *config, const char *file,
     return true;
 }
 
+const char *config_credential(struct config *config, const char *name)
+{
+    static const char *const prefixes[] = {"", "llm_router_"};
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    const char *path;
+
+    if (!directory || directory[0] == '\0')
+        return NULL;
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+        path = arena_printf(&config->arena, "%s/%s%s", directory, prefixes[i],
+                            name)
+                   .data;
+        if (file_exists(path))
+            return path;
+    }
+    return NULL;
+}
+
 bool config_load_secret(struct config *config, const char *name,
                         struct slice *secret, struct error *err)
 {
     const char *file =
         getenv(arena_printf(&config->arena, "%s_FILE", name).data);
-    const char *directory = getenv("CREDENTIALS_DIRECTORY");
 
     *secret = slice_trim(config_secret_variable(config, name));
     if (secret->size > 0)
         return true;
-    if ((!file || file[0] == '\0') && directory) {
-        file = arena_printf(&config->arena, "%s/%s", directory, name).data;
-        if (!file_exists(file))
-            return true;
-    }
     if (!file || file[0] == '\0')
-        return true;
-    return config_read_secret(config, file, secret, err);
+        file = config_credential(config, name);
+    return !file || config_read_secret(config, file, secret, err);
 }
 
 /* The kernel shows the block that the program was started with: unsetenv and

@@ -224,8 +224,9 @@ static void on_register_ended(void *context, const char *why)
         return;
     }
     if (epmd->backoff_ms == BACKOFF_FIRST_MS)
-        log_line(LOG_WARN, "dist", "epmd at port %u: %s; trying again",
-                 epmd_port(), why);
+        log_event(LOG_WARN, "dist", "no epmd, trying again",
+                  LOG_FIELDS(log_count("port", epmd_port()),
+                             log_text("reason", slice_of(why))));
     back_off(epmd);
 }
 
@@ -238,8 +239,8 @@ static void on_refused(struct epmd *epmd)
     epmd->refusals++;
     if (epmd->registered_once) {
         if (epmd->refusals == 1)
-            log_line(LOG_ERROR, "dist", "epmd: the name %.*s is taken now",
-                     SLICE_ARG(epmd->name));
+            log_event(LOG_ERROR, "dist", "the name is taken at epmd now",
+                      LOG_FIELDS(log_text("name", epmd->name)));
         back_off(epmd);
         return;
     }

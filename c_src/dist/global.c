@@ -75,23 +75,26 @@ static void wait_ms(struct global_view *view, uint64_t delay_ms)
 }
 
 /* With this method the loser of a conflict gets a message, not a kill. */
-static void put_arguments(struct buf *out, const struct global_name *name,
-                          struct slice pid)
+void global_put_registration(struct buf *out, const struct global_name *name,
+                             struct slice pid)
 {
-    bool registers = pid.size > 0;
-
-    term_put_list(out, registers ? 3 : 1);
+    term_put_list(out, 3);
     term_put_raw(out, buf_slice(&name->term));
-    if (registers) {
-        term_put_raw(out, pid);
-        term_put_tuple(out, 2);
-        term_put_atom(out, "global");
-        term_put_atom(out, "random_notify_name");
-    }
+    term_put_raw(out, pid);
+    term_put_tuple(out, 2);
+    term_put_atom(out, "global");
+    term_put_atom(out, "random_notify_name");
     term_put_nil(out);
 }
 
-/* `pid` is who is to be registered. */
+static void put_name(struct buf *out, const struct global_name *name)
+{
+    term_put_list(out, 1);
+    term_put_raw(out, buf_slice(&name->term));
+    term_put_nil(out);
+}
+
+/* `pid` is who is to be registered, if anybody is. */
 static void request(struct global_view *view, enum global_request request,
                     struct slice pid)
 {
@@ -99,7 +102,10 @@ static void request(struct global_view *view, enum global_request request,
     struct buf *arguments = &peer->node->scratch;
 
     buf_clear(arguments);
-    put_arguments(arguments, view->name, pid);
+    if (pid.size > 0)
+        global_put_registration(arguments, view->name, pid);
+    else
+        put_name(arguments, view->name);
     view->reference =
         rpc_ask(peer, "global", functions[request], buf_slice(arguments));
     if (view->reference == 0)
@@ -113,6 +119,12 @@ static void ask(struct global_view *view, enum global_request question)
     request(view, question, slice_of(NULL));
 }
 
+void global_ask(struct global_view *view)
+{
+    view->stale = false;
+    ask(view, GLOBAL_WHEREIS);
+}
+
 static void set_held(struct global_view *view, bool held)
 {
     const struct peer *peer = view->peer;
@@ -121,11 +133,13 @@ static void set_held(struct global_view *view, bool held)
         return;
     view->held = held;
     if (held)
-        log_line(LOG_INFO, "dist", "global name %s: held, by %.*s",
-                 view->name->text, SLICE_ARG(peer->name));
-    else if (!peer->node->releasing)
-        log_line(LOG_WARN, "dist", "global name %s: lost, by %.*s",
-                 view->name->text, SLICE_ARG(peer->name));
+        log_event(LOG_INFO, "dist", "global name held",
+                  LOG_FIELDS(log_text("name", slice_of(view->name->text)),
+                             log_text("peer", peer->name)));
+    else if (!peer->node->releasing && !handover_is_on(peer->node))
+        log_event(LOG_WARN, "dist", "global name lost",
+                  LOG_FIELDS(log_text("name", slice_of(view->name->text)),
+                             log_text("peer", peer->name)));
 }
 
 bool global_is_held(const struct node *node)
@@ -139,7 +153,8 @@ bool global_is_held(const struct node *node)
 }
 
 /* Giving up the names: one peer after the other, each asked again just before
- * it unregisters, so that the name of a successor is not taken away. */
+ * it unregisters, so that the name of a successor is not taken away; nor is it
+ * if his registration still waits there. */
 
 static void on_released(void *context)
 {
@@ -166,7 +181,7 @@ static void release_next(struct node *node)
         for (size_t i = 0; i < GLOBAL_NAMES; i++) {
             if (peer->global[i].request != GLOBAL_NONE)
                 return; /* its reply comes here */
-            if (peer->global[i].held)
+            if (peer->global[i].held && !(i == 0 && node->handover.registering))
                 holder = &peer->global[i];
         }
     }
@@ -191,11 +206,14 @@ void node_release_name(struct node *node, uint64_t timeout_ms,
 /* Asking again, unless the names are being given up. */
 static void next(struct global_view *view, uint64_t delay_ms)
 {
-    if (view->peer->node->releasing) {
+    struct node *node = view->peer->node;
+
+    if (node->releasing) {
         loop_timer_stop(&view->timer);
-        release_next(view->peer->node);
+        release_next(node);
     } else {
         wait_ms(view, delay_ms);
+        handover_looked(node);
     }
 }
 
@@ -207,9 +225,11 @@ static void on_due(void *context)
         ask(view, GLOBAL_WHEREIS);
         return;
     }
-    log_line(LOG_WARN, "dist", "peer=%.*s global:%s of %s is not answered",
-             SLICE_ARG(view->peer->name), functions[view->request],
-             view->name->text);
+    log_event(
+        LOG_WARN, "dist", "global does not answer",
+        LOG_FIELDS(log_text("peer", view->peer->name),
+                   log_text("function", slice_of(functions[view->request])),
+                   log_text("name", slice_of(view->name->text))));
     view->request = GLOBAL_NONE;
     if (view->peer->node->releasing)
         view->held = false; /* nothing more can be done there */
@@ -236,7 +256,9 @@ static void on_nobody(struct global_view *view)
     struct slice holder = find_holder(view);
 
     view->nobody++;
-    if (holder.size == 0 || view->nobody > NOBODY_PATIENCE)
+    if (handover_is_on(view->peer->node))
+        next(view, ASK_AGAIN_MS);
+    else if (holder.size == 0 || view->nobody > NOBODY_PATIENCE)
         request(view, GLOBAL_REGISTER, buf_slice(&view->name->pid));
     else if (view->nobody > 1)
         request(view, GLOBAL_RESTORE, holder);
@@ -324,6 +346,7 @@ void global_peer_down(struct peer *peer)
         peer->global[i] = (struct global_view){.held = false};
     }
     release_next(peer->node);
+    handover_peer_down(peer);
 }
 
 static void ask_soon(struct global_view *view, uint64_t soon)

@@ -43,19 +43,31 @@ static int open_socket(uint16_t port)
     return -1;
 }
 
+static bool cannot_listen(struct listener *listener, const char *reason,
+                          struct error *err)
+{
+    if (listener->fd >= 0)
+        close(listener->fd);
+    listener->fd = -1;
+    return error_set(err, ERR_UNREACHABLE, "cannot listen at port %u: %s",
+                     listener->port, reason);
+}
+
 bool listener_open(struct listener *listener, struct error *err)
 {
     struct sockaddr_storage address;
     socklen_t size = sizeof(address);
+    int status;
 
     listener->fd = open_socket(listener->port);
     if (listener->fd < 0 ||
         getsockname(listener->fd, (struct sockaddr *)&address, &size) != 0)
-        return error_set(err, ERR_UNREACHABLE, "cannot listen at port %u: %s",
-                         listener->port, strerror(errno));
+        return cannot_listen(listener, strerror(errno), err);
+    status = uv_poll_init(&listener->loop->uv, &listener->poll, listener->fd);
+    if (status != 0)
+        return cannot_listen(listener, uv_strerror(status), err);
     /* The port is at the same place in both families. */
     listener->port = ntohs(((struct sockaddr_in *)&address)->sin_port);
-    uv_poll_init(&listener->loop->uv, &listener->poll, listener->fd);
     listener->poll.data = listener;
     handles_opened(listener->handles);
     return true;
@@ -84,8 +96,9 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             continue;
         if (errno == EAGAIN || errno == EWOULDBLOCK)
             return;
-        log_line(LOG_WARN, "dist", "accepting rests for %d ms: %s", REST_MS,
-                 strerror(errno));
+        log_event(LOG_WARN, "dist", "accepting rests",
+                  LOG_FIELDS(log_integer("ms", REST_MS),
+                             log_text("reason", slice_of(strerror(errno)))));
         uv_poll_stop(&listener->poll);
         loop_timer_start(listener->loop, &listener->rest, REST_MS, on_rested,
                          listener);

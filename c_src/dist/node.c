@@ -117,9 +117,9 @@ static void on_silent(void *context, struct connection *connection)
 
     (void)context;
     if (peer && peer->failures == 0)
-        log_line(LOG_WARN, "dist",
-                 "peer=%.*s does not answer in TLS yet: is it a node without?",
-                 SLICE_ARG(peer->name));
+        log_event(LOG_WARN, "dist",
+                  "a peer does not answer in TLS yet: is it a node without?",
+                  LOG_FIELDS(log_text("peer", peer->name)));
 }
 
 /* A flood of them must not become a flood of lines. */
@@ -131,8 +131,8 @@ static void log_refused(struct node *node, const struct connection *connection)
 
     if (now - node->log_window_ms >= LOG_WINDOW_MS) {
         if (node->unlogged > 0)
-            log_line(LOG_WARN, "dist", "%u more connections refused",
-                     node->unlogged);
+            log_event(LOG_WARN, "dist", "more connections refused",
+                      LOG_FIELDS(log_count("count", node->unlogged)));
         node->log_window_ms = now;
         node->logged = node->unlogged = 0;
     }
@@ -141,8 +141,9 @@ static void log_refused(struct node *node, const struct connection *connection)
         return;
     }
     node->logged++;
-    log_line(LOG_WARN, "dist", "peer=%.*s handshake: %s", SLICE_ARG(who),
-             connection->reason);
+    log_event(LOG_WARN, "dist", "handshake refused",
+              LOG_FIELDS(log_text("peer", who),
+                         log_text("reason", slice_of(connection->reason))));
 }
 
 static void on_drained(void *context, struct connection *connection)
@@ -166,8 +167,9 @@ static void on_closed(void *context, struct connection *connection)
     }
     if (peer->state == PEER_UP) {
         node->closed_peers++;
-        log_line(LOG_INFO, "dist", "peer=%.*s connection closed: %s",
-                 SLICE_ARG(peer->name), connection->reason);
+        log_event(LOG_INFO, "dist", "connection closed",
+                  LOG_FIELDS(log_text("peer", peer->name),
+                             log_text("reason", slice_of(connection->reason))));
         peer_lost(peer);
         peer_settle(peer);
         return;
@@ -209,8 +211,8 @@ static void on_registered(void *context, uint32_t creation)
         if (node_find_peer(node, name) || slice_equal(name, node->self.name))
             continue;
         if (!handshake_name_ok(name)) {
-            log_line(LOG_ERROR, "dist", "peer=%.*s is not a node name",
-                     SLICE_ARG(name));
+            log_event(LOG_ERROR, "dist", "not a node name",
+                      LOG_FIELDS(log_text("peer", name)));
             continue;
         }
         peer_new(node, name)->keep = true;
@@ -311,6 +313,7 @@ struct node *node_new(struct loop *loop, const struct node_options *options,
     list_init(&node->peer_list);
     list_init(&node->lost_watches);
     global_init(node);
+    handover_init(node);
     set_up_io(node);
     return node;
 }
@@ -457,6 +460,7 @@ static void destroy(void *context)
     buf_release(&node->own_pid);
     buf_release(&node->scratch);
     global_release(node);
+    handover_release(node);
     connection_group_release(&node->group);
     mem_free(node);
 }
@@ -467,6 +471,7 @@ void node_free(struct node *node)
         return;
     node->events = &no_events;
     node->released = NULL;
+    handover_stop(node);
     node->handles.on_none = destroy;
     node->handles.context = node;
     close_outside(node);

@@ -1,7 +1,7 @@
 /* The node from inside: what its files share. node.c has its life and the
  * events of its connections; peer.c the peers; process.c the signals between
  * processes; rpc.c spawn requests and `rex`; global.c the global names;
- * cluster.c finds peers. */
+ * handover.c gives the first of them away; cluster.c finds peers. */
 #ifndef LLM_ROUTER_DIST_NODE_INTERNAL_H
 #define LLM_ROUTER_DIST_NODE_INTERNAL_H
 
@@ -50,11 +50,39 @@ struct global_view {
     struct peer *peer;
     const struct global_name *name;
     bool held;         /* it names us */
+    bool stale;        /* it is to be asked, because of a handover, */
+    bool tried;        /* and knew nobody who would take the name */
     struct buf holder; /* raw: the other pid that it names, if any */
     unsigned nobody;   /* answers in a row that it means nobody */
     enum global_request request;
     uint64_t reference;      /* of the request */
     struct loop_timer timer; /* the request's end, or the next question */
+};
+
+enum handover_step {
+    HANDOVER_OFF,
+    HANDOVER_LOOK,     /* which peers name us? One of them is asked */
+    HANDOVER_NAMES,    /* for the names of routers, */
+    HANDOVER_WHEREIS,  /* for the pid of one of them, */
+    HANDOVER_QUESTION, /* whether that one is well, */
+    HANDOVER_REGISTER, /* to register it, */
+    HANDOVER_AGAIN,    /* and whether it is well still. */
+    HANDOVER_SETTLED,
+};
+
+struct handover {
+    enum handover_step step;
+    struct node_handover how;
+    struct global_view *view; /* of the peer that is asked */
+    struct buf names;         /* raw, one after the other: {NAME, Node} ... */
+    size_t next_name;         /* the offset of the one to try next */
+    struct buf successor;     /* its pid, raw */
+    uint64_t reference;       /* of the question; 0: none */
+    bool registering;         /* it ended before the answer to that came */
+    struct loop_timer answer;
+    struct loop_timer end; /* the limit, then the grace */
+    void (*done)(void *context);
+    void *context;
 };
 
 /* A node that is connected, or is to be. Others have no struct peer. */
@@ -133,6 +161,7 @@ struct node {
     uint64_t running;          /* the call that events->rpc is looking at, */
     struct slice running_args; /* whose arguments can still be quoted */
 
+    struct handover handover;
     bool releasing; /* the global name is given up */
     struct loop_timer release_limit;
     void (*released)(void *context);
@@ -254,6 +283,22 @@ bool global_reply(struct peer *peer, uint64_t reference, struct term reply);
 void global_suspect(struct node *node);
 /* global:resolve_it(Method, Name, Pid1, Pid2): which pid keeps the name. */
 void global_resolve(struct node *node, struct term arguments, struct buf *out);
+/* Asks whom the name means there; nothing else is being asked. */
+void global_ask(struct global_view *view);
+/* The arguments of global:register_name/3 for that pid. */
+void global_put_registration(struct buf *out, const struct global_name *name,
+                             struct slice pid);
+
+/* handover.c */
+void handover_init(struct node *node);
+void handover_release(struct node *node);
+void handover_stop(struct node *node); /* without a word */
+bool handover_is_on(const struct node *node);
+/* A question of global.c was answered, or never will be. */
+void handover_looked(struct node *node);
+void handover_peer_down(struct peer *peer);
+/* As global_reply. */
+bool handover_reply(struct node *node, uint64_t reference, struct term reply);
 
 /* cluster.c */
 void cluster_peer_up(struct node *node); /* a visible one */

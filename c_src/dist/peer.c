@@ -210,8 +210,9 @@ void peer_dial_failed(struct peer *peer, const char *why)
     bool gone = !peer->keep && !peer->on_demand && peer->wanted_until_ms == 0;
 
     if (peer->failures++ == 0 && !gone)
-        log_line(LOG_WARN, "dist", "peer=%.*s cannot be reached: %s",
-                 SLICE_ARG(peer->name), why);
+        log_event(LOG_WARN, "dist", "a peer cannot be reached",
+                  LOG_FIELDS(log_text("peer", peer->name),
+                             log_text("reason", slice_of(why))));
     peer->node->dropped_signals += peer->queued;
     drop_queued(peer);
     peer_move(peer, PEER_IDLE);

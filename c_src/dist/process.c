@@ -252,7 +252,7 @@ static void tell_kernel(struct node *node, struct term message)
         node->dropped_signals++;
 }
 
-/* {Ref, Reply}: answers to what global.c and cluster.c asked. */
+/* {Ref, Reply}: answers to what global.c, handover.c and cluster.c asked. */
 static void tell_node(struct peer *peer, struct term message)
 {
     struct node *node = peer->node;
@@ -262,6 +262,7 @@ static void tell_node(struct peer *peer, struct term message)
     if (peer->visible && term_tuple_of(message, 2, &reference)) {
         number = reference_number(&node->self, reference);
         if (global_reply(peer, number, term_next(reference)) ||
+            handover_reply(node, number, term_next(reference)) ||
             cluster_reply(node, number, term_next(reference)))
             return;
     }

@@ -4,9 +4,9 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "llm_router/base/abort.h"
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 #include "llm_router/config/files.h"
@@ -39,8 +39,8 @@ struct tls {
 static void must(bool ok)
 {
     if (!ok) {
-        fputs("level=error component=dist TLS cannot be set up\n", stderr);
-        abort();
+        log_line(LOG_ERROR, "dist", "TLS cannot be set up");
+        abort_said();
     }
 }
 
@@ -240,10 +240,11 @@ static void check_dates(SSL_CTX *ssl, const char *path)
     const X509 *certificate = SSL_CTX_get0_certificate(ssl);
 
     if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
-        log_line(LOG_WARN, "dist", "%s: the certificate has expired", path);
+        log_event(LOG_WARN, "dist", "the certificate has expired",
+                  LOG_FIELDS(log_text("file", slice_of(path))));
     if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)
-        log_line(LOG_WARN, "dist", "%s: the certificate is not valid yet",
-                 path);
+        log_event(LOG_WARN, "dist", "the certificate is not valid yet",
+                  LOG_FIELDS(log_text("file", slice_of(path))));
 }
 
 static bool load(SSL_CTX *ssl, const struct tls_files *files, struct error *err)

@@ -293,6 +293,7 @@ static void require_arguments(const struct request *request)
     case OP_VERSION:
     case OP_HEALTH:
     case OP_STATS:
+    case OP_STATUS:
     case OP_MODELS:
     case OP_RELOAD:
     case OP_DRAIN:

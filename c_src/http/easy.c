@@ -5,8 +5,12 @@
 #include "llm_router/base/mem.h"
 
 enum {
-    /* Held by each waiting transfer over HTTP/1.1. */
-    RECEIVE_BUFFER = 2 * 1024,
+    /* Each transfer over HTTP/1.1 holds a buffer from its start, so that those
+     * of thousands are as small as curl allows; few have room for larger ones,
+     * which save system calls. */
+    RECEIVE_ROOM = 512 * 1024,
+    RECEIVE_BUFFER_MIN = 1024,
+    RECEIVE_BUFFER_MAX = 16 * 1024,
     SEND_BUFFER = 16 * 1024, /* curl's minimum */
     LEADER_DNS_SECONDS = 30,
     DNS_FOREVER = -1,
@@ -56,6 +60,69 @@ static size_t on_body(char *data, size_t unit, size_t count, void *context)
                : size;
 }
 
+static void set_body(CURL *easy, struct slice body)
+{
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.size);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body.data);
+}
+
+/* curl wants to know the size from the start, and nothing else. */
+static bool lend_body(struct transfer *transfer, CURL *easy)
+{
+    struct slice body =
+        transfer->events.make_body(transfer->context, transfer->id);
+    bool first = transfer->phase == PHASE_CONNECTING;
+
+    if (!body.data || (!first && body.size != transfer->body_size)) {
+        transfer->verdict = HTTP_STOPPED;
+        return false;
+    }
+    transfer->body_size = body.size;
+    transfer->body_lent = true;
+    set_body(easy, body);
+    return true;
+}
+
+/* It goes out now. */
+static bool send_body(struct transfer *transfer)
+{
+    if (!transfer->body_lent && !lend_body(transfer, transfer->easy))
+        return false;
+    list_remove(&transfer->link);
+    list_append(&transfer->http->sending, &transfer->link);
+    http_wake(transfer->http);
+    return true;
+}
+
+/* Before it is sent again curl calls before_request again, and has no use for
+ * it until then. */
+static void take_body_back(struct transfer *transfer)
+{
+    transfer->body_lent = false;
+    set_body(transfer->easy, SLICE_LITERAL(""));
+    if (transfer->events.on_sent)
+        transfer->events.on_sent(transfer->context, transfer->id);
+}
+
+void bodies_settle(struct http *http)
+{
+    struct list now;
+
+    list_init(&now);
+    list_move(&now, &http->sending);
+    while (!list_is_empty(&now)) {
+        struct transfer *transfer = LIST_ENTRY(now.next, struct transfer, link);
+        curl_off_t sent = 0;
+
+        list_remove(&transfer->link);
+        curl_easy_getinfo(transfer->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+        if ((size_t)sent < transfer->body_size)
+            list_append(&http->sending, &transfer->link);
+        else
+            take_body_back(transfer);
+    }
+}
+
 /* The connection is there, verified, and nothing was sent. */
 static int before_request(void *context, char *remote_ip, char *local_ip,
                           int remote_port, int local_port)
@@ -74,6 +141,8 @@ static int before_request(void *context, char *remote_ip, char *local_ip,
         curl_easy_setopt(transfer->easy, CURLOPT_DNS_CACHE_TIMEOUT,
                          (long)DNS_FOREVER);
     transfer_connected(transfer);
+    if (transfer->events.make_body && !send_body(transfer))
+        return CURL_PREREQFUNC_ABORT;
     return CURL_PREREQFUNC_OK;
 }
 
@@ -81,6 +150,8 @@ static CURLcode use_our_trust(CURL *easy, void *context, void *http)
 {
     (void)easy;
     SSL_CTX_set1_cert_store(context, ((struct http *)http)->trust.store);
+    /* A connection that waits for a model needs no buffers of 16 KiB. */
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
     return CURLE_OK;
 }
 
@@ -98,13 +169,10 @@ static CURL *easy_new(struct http *http)
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
-    curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     /* Not "": brotli and zstd take megabytes for each answer. */
-    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "llm_router");
+    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, ENCODINGS);
     curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN,
                      (long)http->options.max_idle_age_s);
-    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)RECEIVE_BUFFER);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BUFFER);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEP_ALIVE_SECONDS);
@@ -122,15 +190,29 @@ static CURL *easy_new(struct http *http)
     return easy;
 }
 
-static void set_body(CURL *easy, struct slice body)
+/* False: the body could not be made. */
+static bool set_method(struct transfer *transfer, CURL *easy)
 {
-    if (!body.data) {
-        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-        return;
-    }
+    struct slice body = transfer->request.body;
+
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.size);
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body.data);
+    if (transfer->events.make_body)
+        return lend_body(transfer, easy);
+    if (body.data)
+        set_body(easy, body);
+    else
+        curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+    return true;
+}
+
+static long receive_buffer(const struct http *http)
+{
+    size_t in_flight = http->transfers.count;
+    size_t size = in_flight > 0 ? RECEIVE_ROOM / in_flight : RECEIVE_BUFFER_MAX;
+
+    if (size > RECEIVE_BUFFER_MAX)
+        return RECEIVE_BUFFER_MAX;
+    return size < RECEIVE_BUFFER_MIN ? RECEIVE_BUFFER_MIN : (long)size;
 }
 
 CURL *easy_take(struct transfer *transfer)
@@ -142,11 +224,12 @@ CURL *easy_take(struct transfer *transfer)
     if (!easy)
         return NULL;
     if (curl_easy_setopt(easy, CURLOPT_URL, transfer->request.url) !=
-        CURLE_OK) {
+            CURLE_OK ||
+        !set_method(transfer, easy)) {
         easy_give_back(http, easy);
         return NULL;
     }
-    set_body(easy, transfer->request.body);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, receive_buffer(http));
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, &transfer->headers[0]);
     curl_easy_setopt(
         easy, CURLOPT_DNS_CACHE_TIMEOUT,

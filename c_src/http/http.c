@@ -18,7 +18,8 @@ static void open_set(struct http *http)
     http->set = epoll_create1(EPOLL_CLOEXEC);
     http->poll = mem_alloc(sizeof(*http->poll));
     http->poll->data = http;
-    uv_poll_init(&http->loop->uv, http->poll, http->set);
+    loop_check(uv_poll_init(&http->loop->uv, http->poll, http->set),
+               "uv_poll_init");
     uv_poll_start(http->poll, UV_READABLE, sockets_ready);
 }
 
@@ -40,6 +41,7 @@ struct http *http_new(struct loop *loop, const struct http_options *options)
     http->options = *options;
     list_init(&http->ready);
     list_init(&http->untrusted);
+    list_init(&http->sending);
     list_init(&http->unsettled);
     list_init(&http->dying);
     list_init(&http->due);
@@ -193,18 +195,21 @@ static void enter(struct transfer *transfer, enum phase phase,
 static struct transfer *transfer_new(struct http *http,
                                      const struct http_request *request)
 {
-    /* One more line switches off "Expect:". */
-    size_t lines = request->header_count + 1;
+    /* The first switches off "Expect: 100-continue". */
+    static const char *const ours[] = {"Expect:", "User-Agent: llm_router",
+                                       "Accept-Encoding: " ENCODINGS};
+    const size_t ours_count = sizeof(ours) / sizeof(ours[0]);
+    size_t lines = request->header_count + ours_count;
     struct transfer *transfer =
         mem_alloc(sizeof(*transfer) + lines * sizeof(struct curl_slist));
-    /* curl reads through a pointer to char, but writes nothing. */
-    static char no_expect[] = "Expect:";
 
     for (size_t i = 0; i < lines; i++) {
+        /* curl reads through a pointer to char, but writes nothing. */
         union {
             const char *lent;
             char *data;
-        } line = {.lent = i > 0 ? request->headers[i - 1] : no_expect};
+        } line = {.lent = i < ours_count ? ours[i]
+                                         : request->headers[i - ours_count]};
 
         transfer->headers[i].data = line.data;
         transfer->headers[i].next =
@@ -267,7 +272,11 @@ void transfer_start(struct transfer *transfer)
         return;
     }
     transfer->origin = origin_of(http, transfer->request.url);
-    if (origin_admit(transfer) && !lane_add(http, transfer))
+    if (!origin_admit(transfer) || lane_add(http, transfer))
+        return;
+    if (transfer->verdict == HTTP_STOPPED)
+        transfer_end(transfer, &(struct http_outcome){.end = HTTP_STOPPED});
+    else
         transfer_fail(transfer, "the address or a header is not valid");
 }
 
@@ -381,6 +390,7 @@ static void end_of_turn(void *context)
     http->in_last_pass = true;
     lanes_run_due(http);
     bury_dying(http);
+    bodies_settle(http);
     sockets_apply(http);
     http->in_last_pass = false;
     loop_task_cancel(&http->task);

@@ -36,6 +36,10 @@ enum {
     ORIGINS_MAX = 1024,
 };
 
+/* What curl decodes. It is told, and the line is written by us: curl would
+ * print it twice. */
+#define ENCODINGS "gzip, deflate"
+
 enum phase {
     PHASE_CONNECTING, /* from submit until the request may be sent */
     PHASE_SENT,       /* until the final headers are there */
@@ -43,8 +47,8 @@ enum phase {
 };
 
 struct transfer {
-    struct list link; /* in http->ready, ->untrusted, ->unsettled, ->dying or
-                         an origin's queue */
+    struct list link; /* in http->ready, ->untrusted, ->sending, ->unsettled,
+                         ->dying or an origin's queue */
     struct http *http;
     uint64_t id;
     struct http_request request;
@@ -56,12 +60,14 @@ struct transfer {
     struct loop_timer timer;
     uint64_t phase_due_ms;
     uint64_t total_due_ms;
+    size_t body_size; /* of what make_body made */
     size_t body_bytes;
     size_t header_bytes;
     int status;
     int socket_errno; /* why the system gave no socket; 0: it did */
     enum phase phase;
     enum http_end verdict; /* ours; HTTP_WHOLE: none, curl's result counts */
+    bool body_lent;        /* what make_body made is still there */
     bool cancelled;
     bool paused;       /* by the caller */
     bool holding;      /* what comes goes into `held`, behind what is there */
@@ -108,6 +114,7 @@ struct http {
     bool in_callback;      /* or in curl, which may call them */
     struct list ready;     /* to be started in this turn's last pass */
     struct list untrusted; /* wait for the CA certificates */
+    struct list sending;   /* their bodies are lent, and on their way */
     struct list unsettled; /* to be halted, or to get what was held */
     struct list dying;     /* cancelled in a callback */
     struct list due;       /* lanes */
@@ -176,6 +183,8 @@ int socket_close(void *context, curl_socket_t descriptor);
 
 /* easy.c */
 CURL *easy_take(struct transfer *transfer);
+/* Gives bodies back that were sent. */
+void bodies_settle(struct http *http);
 void easy_give_back(struct http *http, CURL *easy);
 void easy_outcome(const struct transfer *transfer, CURLcode result,
                   struct http_outcome *outcome);

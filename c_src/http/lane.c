@@ -221,8 +221,8 @@ static void on_refused(struct socket *socket, struct list *refused)
         return;
     }
     if (!socket->http->deaf)
-        log_line(LOG_WARN, "http", "the kernel watches no more sockets: %s",
-                 strerror(errno));
+        log_event(LOG_WARN, "http", "the kernel watches no more sockets",
+                  LOG_FIELDS(log_text("reason", slice_of(strerror(errno)))));
     socket->http->deaf = true;
     list_append(refused, &socket->link);
 }

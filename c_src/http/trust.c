@@ -44,8 +44,10 @@ static void store_ready(struct trust_job *job)
         trust->store = job->store;
         job->store = NULL;
     } else {
-        log_line(LOG_ERROR, "http", "no CA certificates could be read from %s",
-                 job->path ? job->path : "the default paths");
+        log_event(
+            LOG_ERROR, "http", "no CA certificates could be read",
+            LOG_FIELDS(log_text(
+                "file", slice_of(job->path ? job->path : "the system's"))));
     }
     LIST_EACH(link, &http->untrusted)
     {

@@ -253,10 +253,9 @@ static void *take_pending(struct parser *p, size_t base, size_t element_size,
 /* Of a constant size, so that it is a few moves and no call. */
 static inline void push(struct parser *p, const void *element, size_t size)
 {
-    if (size > p->pending.capacity - p->pending.size) {
-        buf_append(&p->pending, element, size);
+    if (size > p->pending.capacity - p->pending.size &&
+        !buf_reserve(&p->pending, PENDING_SIZE))
         return;
-    }
     memcpy(p->pending.data + p->pending.size, element, size);
     p->pending.size += size;
 }
@@ -459,7 +458,6 @@ bool jv_parse(struct arena *arena, struct slice text, unsigned flags,
                          text.size, limits->max_bytes);
     buf_init(&p.pending,
              PENDING_SIZE + sizeof(struct jv_member) * limits->max_values);
-    buf_reserve(&p.pending, PENDING_SIZE);
     *value = arena_alloc(arena, sizeof(**value));
     parsed = parse_document(&p, used, *value);
     buf_release(&p.pending);

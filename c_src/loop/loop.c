@@ -1,20 +1,20 @@
 #include "llm_router/loop/loop.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 
+#include "llm_router/base/abort.h"
+#include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 
 enum { SIGNALS = sizeof(((struct loop *)NULL)->signals) / sizeof(uv_signal_t) };
 
-static void check_uv(int result, const char *what)
+void loop_check(int result, const char *what)
 {
     if (result == 0)
         return;
-    fprintf(stderr, "level=error component=loop %s: %s\n", what,
-            uv_strerror(result));
-    abort();
+    log_line(LOG_ERROR, "loop", "%s: %s", what, uv_strerror(result));
+    abort_said();
 }
 
 /* The heap: position 1 is the root, the parent of n is n / 2. */
@@ -153,6 +153,8 @@ static void on_prepare(uv_prepare_t *prepare)
     uint64_t now_ns;
 
     run_deferred(loop);
+    if (loop->on_turn_end)
+        loop->on_turn_end();
     arm(loop);
     now_ns = uv_hrtime();
     sleep_or_spin(loop, now_ns);
@@ -176,11 +178,11 @@ void loop_init(struct loop *loop)
     *loop = (struct loop){.turns = 0};
     list_init(&loop->deferred);
     uv_replace_allocator(mem_alloc_raw, mem_realloc, mem_alloc_many, mem_free);
-    check_uv(uv_loop_init(&loop->uv), "uv_loop_init");
-    check_uv(uv_timer_init(&loop->uv, &loop->alarm), "uv_timer_init");
-    check_uv(uv_prepare_init(&loop->uv, &loop->prepare), "uv_prepare_init");
-    check_uv(uv_idle_init(&loop->uv, &loop->spin), "uv_idle_init");
-    check_uv(uv_check_init(&loop->uv, &loop->check), "uv_check_init");
+    loop_check(uv_loop_init(&loop->uv), "uv_loop_init");
+    loop_check(uv_timer_init(&loop->uv, &loop->alarm), "uv_timer_init");
+    loop_check(uv_prepare_init(&loop->uv, &loop->prepare), "uv_prepare_init");
+    loop_check(uv_idle_init(&loop->uv, &loop->spin), "uv_idle_init");
+    loop_check(uv_check_init(&loop->uv, &loop->check), "uv_check_init");
     loop->alarm.data = loop->prepare.data = loop->check.data = loop;
     uv_prepare_start(&loop->prepare, on_prepare);
     uv_check_start(&loop->check, on_check);
@@ -205,7 +207,7 @@ void loop_release(struct loop *loop)
     for (size_t i = 0; loop->on_signal && i < SIGNALS; i++)
         uv_close((uv_handle_t *)&loop->signals[i], NULL);
     uv_run(&loop->uv, UV_RUN_DEFAULT);
-    check_uv(uv_loop_close(&loop->uv), "uv_loop_close");
+    loop_check(uv_loop_close(&loop->uv), "uv_loop_close");
     mem_free(loop->heap);
 }
 
@@ -214,6 +216,11 @@ static void on_uv_signal(uv_signal_t *handle, int signal)
     struct loop *loop = handle->data;
 
     loop->on_signal(loop->signal_context, signal);
+}
+
+void loop_on_turn_end(struct loop *loop, void (*on_turn_end)(void))
+{
+    loop->on_turn_end = on_turn_end;
 }
 
 void loop_on_signal(struct loop *loop,
@@ -225,11 +232,11 @@ void loop_on_signal(struct loop *loop,
     loop->on_signal = on_signal;
     loop->signal_context = context;
     for (size_t i = 0; i < SIGNALS; i++) {
-        check_uv(uv_signal_init(&loop->uv, &loop->signals[i]),
-                 "uv_signal_init");
+        loop_check(uv_signal_init(&loop->uv, &loop->signals[i]),
+                   "uv_signal_init");
         loop->signals[i].data = loop;
-        check_uv(uv_signal_start(&loop->signals[i], on_uv_signal, numbers[i]),
-                 "uv_signal_start");
+        loop_check(uv_signal_start(&loop->signals[i], on_uv_signal, numbers[i]),
+                   "uv_signal_start");
     }
 }
 
@@ -349,13 +356,13 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 void loop_watch_start(struct loop *loop, struct loop_watch *watch, int fd,
                       void (*on_readable)(void *context), void *context)
 {
-    check_uv(uv_poll_init(&loop->uv, &watch->poll, fd), "uv_poll_init");
+    loop_check(uv_poll_init(&loop->uv, &watch->poll, fd), "uv_poll_init");
     watch->poll.data = watch;
     watch->watching = true;
     watch->on_readable = on_readable;
     watch->context = context;
-    check_uv(uv_poll_start(&watch->poll, UV_READABLE, on_poll),
-             "uv_poll_start");
+    loop_check(uv_poll_start(&watch->poll, UV_READABLE, on_poll),
+               "uv_poll_start");
 }
 
 void loop_watch_stop(struct loop_watch *watch)

@@ -261,14 +261,21 @@ static void fail_queries(struct pg *pg)
         loop_defer(pg->loop, &pg->work, on_work, pg);
 }
 
+static struct slice session_name(const struct pg *pg)
+{
+    return slice_of(pg->options.application_name);
+}
+
+/* `what` is a literal. It is tried again. */
 static void tell_down(struct pg *pg, const char *what)
 {
     uint64_t now = loop_now_ms(pg->loop);
     struct error err;
 
     if (now >= pg->next_log_ms) {
-        log_line(LOG_WARN, "pg", "%s: %s: %s; trying again",
-                 pg->options.application_name, what, pg->why);
+        log_event(LOG_WARN, "pg", what,
+                  LOG_FIELDS(log_text("session", session_name(pg)),
+                             log_text("reason", slice_of(pg->why))));
         pg->next_log_ms = now + TELL_EVERY_MS;
         pg->loss_logged = true;
     }
@@ -370,7 +377,8 @@ static void on_prepared(struct pg *pg)
     move(pg, PG_UP);
     pg->up_since_ms = loop_now_ms(pg->loop);
     if (pg->ups++ == 0 || pg->loss_logged)
-        log_line(LOG_INFO, "pg", "%s: connected", pg->options.application_name);
+        log_event(LOG_INFO, "pg", "connected",
+                  LOG_FIELDS(log_text("session", session_name(pg))));
     pg->loss_logged = false;
     pg->events.up(pg->context);
 }
@@ -581,8 +589,9 @@ static void on_notice(void *context, const PGresult *notice)
     if (pg_is_fatal(notice))
         note_last_words(pg, notice);
     pg_failure_of(notice, &failure);
-    log_line(LOG_DEBUG, "pg", "%s: notice: %s", pg->options.application_name,
-             failure.message);
+    log_event(LOG_DEBUG, "pg", "notice",
+              LOG_FIELDS(log_text("session", session_name(pg)),
+                         log_text("text", slice_of(failure.message))));
 }
 
 static void connect_to(struct pg *pg)

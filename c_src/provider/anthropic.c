@@ -480,6 +480,7 @@ const struct dialect dialect_anthropic = {
     .name = "anthropic",
     .stream = STREAM_EVENTS,
     .state_size = sizeof(struct state),
+    .answer_ids = {"request-id"},
     .address = address,
     .put_chat = put_chat,
     .read_event = read_event,

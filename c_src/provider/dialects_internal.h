@@ -23,10 +23,18 @@ enum stream_form {
     STREAM_LINES,  /* a JSON value on each line, even for a single one */
 };
 
+enum { ANSWER_IDS_MAX = 3 };
+
 struct dialect {
     const char *name; /* "openai" */
     enum stream_form stream;
     size_t state_size; /* of reader_state; 0: none */
+
+    /* "X-Client-Request-Id: "; NULL: it takes no id of ours. */
+    const char *client_id;
+    /* The headers, in lower case, that have its own id of an answer; the first
+     * that is there counts. */
+    const char *answer_ids[ANSWER_IDS_MAX];
 
     /* URL and headers. ERR_INVALID_REQUEST also for what the dialect cannot
      * say, by name ("stop"). */
@@ -37,7 +45,9 @@ struct dialect {
 
     /* An event of a stream; `name` is empty in most. False only behind
      * reader_fail_...: `return reader_fail_bad(...)`. Values are gone after
-     * the call. Errors ({"error": not null}, "type" or "object" "error", or an
+     * the call. Not called for an event that differs from the one before in
+     * nothing but a text, when reader_add_text with it was all that came of
+     * that one: what it did to the state must be the same done once. Errors ({"error": not null}, "type" or "object" "error", or an
      * event of that name) never get here. */
     bool (*read_event)(struct reader *reader, struct slice name,
                        const struct jv *event);
@@ -109,6 +119,9 @@ const char *url_escape(struct arena *arena, struct slice text);
 bool request_add_header(struct arena *arena, struct provider_request *request,
                         const char *start, struct slice value,
                         struct error *err);
+
+/* Is it more than nothing, and letters, digits and signs only? */
+bool is_visible(struct slice text);
 
 /* Content-Type and Accept. */
 bool request_add_json_headers(struct arena *arena,

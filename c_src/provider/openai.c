@@ -431,6 +431,8 @@ bool openai_read_embeddings(struct reader *reader, const struct jv *document)
 const struct dialect dialect_openai = {
     .name = "openai",
     .stream = STREAM_EVENTS,
+    .client_id = "X-Client-Request-Id: ",
+    .answer_ids = {"x-request-id"},
     .address = address,
     .put_chat = put_chat,
     .put_embedding = openai_put_embedding,

@@ -13,6 +13,7 @@ enum {
     CALL_ID_MAX = 512, /* Gemini's are short, Azure's were once 300 */
     CALL_NAME_MAX = 64,
     FIRST_TEXT = 1024, /* bytes: most answers fit */
+    PATTERN_MAX = 4 * 1024,
     /* Tokens above this are a broken counter. */
     TOKENS_MAX = 1000000000,
 };
@@ -27,11 +28,24 @@ struct call {
     bool has_arguments;
 };
 
+/* The chunks of a stream are mostly the same JSON around another piece of the
+ * answer. An event that did nothing but add one text, which was lent from a
+ * string of its own, is the pattern of those that follow: one that differs in
+ * that string alone needs no tree, and the dialect is not asked again. */
+struct pattern {
+    struct buf bytes; /* the event's name, what is before the string's opening
+                         quote, what is behind its closing one */
+    size_t name, before; /* so much of it each; before 0: there is none */
+    unsigned reports;    /* of the event in hand */
+    struct slice text;   /* the first of them was this; else empty */
+};
+
 struct reader {
     const struct dialect *dialect;
     struct arena *arena;
     void *state;
     struct slice api_key;
+    struct slice answer_id; /* the provider's own; empty: none */
     struct failure advice;
     struct rate_limits limits;
     int status;
@@ -45,8 +59,10 @@ struct reader {
     struct provider_failure *failure;
     size_t fed; /* bytes */
     struct sse_parser sse;
-    struct arena scratch; /* of the event in hand; empty between feeds */
-    struct buf document;  /* the whole body, or a line that is not whole */
+    struct pattern pattern;
+    struct arena scratch;    /* of the event in hand */
+    struct arena_mark start; /* of it: rewinding keeps the first block */
+    struct buf document;     /* the whole body, or a line that is not whole */
     struct buf text;
     struct buf refusal;
     struct slice model;
@@ -83,12 +99,28 @@ static void expect_answer(struct reader *reader, const struct answer_head *head)
                                          sizeof(*reader->embeddings));
 }
 
+static void read_answer_id(struct reader *reader,
+                           const struct provider_headers *headers)
+{
+    const char *const *names = reader->dialect->answer_ids;
+
+    for (size_t i = 0; i < ANSWER_IDS_MAX && names[i]; i++) {
+        struct slice id = headers->find(headers->context, names[i]);
+
+        if (is_visible(id) && id.size < ERROR_PROVIDER_ID_MAX) {
+            reader->answer_id = arena_copy(reader->arena, id);
+            return;
+        }
+    }
+}
+
 static void read_headers(struct reader *reader, const struct answer_head *head)
 {
     const struct provider_headers *headers = head->headers;
 
     reader->said_stream =
         is_stream_type(headers->find(headers->context, "content-type"));
+    read_answer_id(reader, headers);
     reader->advice = (struct failure){.retry_after_ms = -1};
     if (!is_good(reader))
         reader->advice = failure_advice(headers, head->now_s);
@@ -106,6 +138,8 @@ struct reader *reader_new(const struct dialect *dialect, struct arena *arena,
     reader->arena = arena;
     reader->state = arena_alloc(arena, dialect->state_size);
     arena_init(&reader->scratch, 0);
+    arena_bytes(&reader->scratch, 1);
+    reader->start = arena_mark(&reader->scratch);
     reader->api_key = head->api_key;
     reader->status = head->status;
     read_headers(reader, head);
@@ -114,6 +148,7 @@ struct reader *reader_new(const struct dialect *dialect, struct arena *arena,
         is_good(reader) && reader->embedding_count == 0 ? UNDECIDED : DOCUMENT;
     reader->usage = USAGE_UNKNOWN;
     sse_init(&reader->sse, PROVIDER_ANSWER_MAX);
+    buf_init(&reader->pattern.bytes, PATTERN_MAX);
     buf_init(&reader->document,
              is_good(reader) ? PROVIDER_ANSWER_MAX : ERROR_BODY_MAX);
     buf_init(&reader->text, PROVIDER_ANSWER_MAX);
@@ -124,6 +159,7 @@ struct reader *reader_new(const struct dialect *dialect, struct arena *arena,
 void reader_free(struct reader *reader)
 {
     sse_release(&reader->sse);
+    buf_release(&reader->pattern.bytes);
     arena_release(&reader->scratch);
     buf_release(&reader->document);
     buf_release(&reader->text);
@@ -142,13 +178,21 @@ const struct rate_limits *reader_limits(const struct reader *reader)
     return &reader->limits;
 }
 
+void reader_name_answer(const struct reader *reader, struct error *err)
+{
+    redact(reader->answer_id, reader->api_key, err->provider_request_id,
+           sizeof(err->provider_request_id));
+}
+
 /* Failures. The first one counts. */
 
 static bool fail(struct reader *reader, const struct provider_failure *failure)
 {
+    reader->pattern.reports++;
     if (!reader->failure) {
         reader->failure = arena_alloc(reader->arena, sizeof(*failure));
         *reader->failure = *failure;
+        reader_name_answer(reader, &reader->failure->error);
     }
     return false;
 }
@@ -218,6 +262,7 @@ void reader_set_response_id(struct reader *reader, struct slice id)
 
 struct usage *reader_usage(struct reader *reader)
 {
+    reader->pattern.reports++;
     return &reader->usage;
 }
 
@@ -240,9 +285,15 @@ int64_t count_sum(int64_t a, int64_t b)
     return a < 0 || b < 0 ? -1 : a + b;
 }
 
+static void useful(struct reader *reader)
+{
+    reader->pattern.reports++;
+    reader->progress = PROGRESS_USEFUL;
+}
+
 void reader_note_progress(struct reader *reader)
 {
-    reader->progress = PROGRESS_USEFUL;
+    useful(reader);
 }
 
 static void add_text(struct reader *reader, struct buf *to, struct slice text)
@@ -252,13 +303,15 @@ static void add_text(struct reader *reader, struct buf *to, struct slice text)
     if (to->capacity == 0)
         buf_reserve(to, FIRST_TEXT);
     buf_append_slice(to, text);
-    reader->progress = PROGRESS_USEFUL;
+    useful(reader);
     if (to->failed)
         fail_large(reader);
 }
 
 void reader_add_text(struct reader *reader, struct slice text)
 {
+    if (reader->pattern.reports == 0)
+        reader->pattern.text = text;
     add_text(reader, &reader->text, text);
 }
 
@@ -300,7 +353,7 @@ void reader_call(struct reader *reader, int64_t key, struct slice id,
 {
     struct call *call = find_call(reader, key);
 
-    reader->progress = PROGRESS_USEFUL;
+    useful(reader);
     if (id.size > CALL_ID_MAX)
         id.size = 0;
     /* Some servers give every call the same index. */
@@ -371,11 +424,12 @@ void reader_finish(struct reader *reader, enum finish_reason finish)
 {
     reader->finished = true;
     reader->finish = finish;
-    reader->progress = PROGRESS_USEFUL;
+    useful(reader);
 }
 
 void reader_stop(struct reader *reader)
 {
+    reader->pattern.reports++;
     reader->ended = true;
 }
 
@@ -424,22 +478,95 @@ bool reader_read_list(struct reader *reader, const struct jv *list)
     return true;
 }
 
-/* False: this was the last one. */
-static bool take_event(struct reader *reader, struct slice name,
-                       struct slice text, const char *if_not_json)
+/* Is `text` a whole string of `event`, between its quotes? What is lent has no
+ * escapes, so the quotes beside it are the string's. */
+static bool is_string_of(struct slice text, struct slice event)
 {
-    struct arena_mark mark;
+    uintptr_t at = (uintptr_t)text.data, start = (uintptr_t)event.data;
+
+    return text.size > 0 && at > start && at - start < event.size &&
+           text.size < event.size - (at - start) && text.data[-1] == '"' &&
+           text.data[text.size] == '"';
+}
+
+static void learn_pattern(struct reader *reader, struct slice name,
+                          struct slice event)
+{
+    struct pattern *pattern = &reader->pattern;
+    const char *from = event.data, *to = pattern->text.data;
+
+    pattern->name = pattern->before = 0;
+    if (pattern->reports != 1 || !is_string_of(pattern->text, event))
+        return;
+    buf_clear(&pattern->bytes);
+    buf_append_slice(&pattern->bytes, name);
+    buf_append(&pattern->bytes, from, (size_t)(to - 1 - from));
+    to += pattern->text.size + 1;
+    buf_append(&pattern->bytes, to, event.size - (size_t)(to - from));
+    if (pattern->bytes.failed)
+        return;
+    pattern->name = name.size;
+    pattern->before = (size_t)(pattern->text.data - 1 - from);
+}
+
+static struct slice slice_from(struct slice text, size_t start)
+{
+    return slice_make(text.data + start, text.size - start);
+}
+
+/* The string by which the event differs from the pattern; empty: it is another
+ * event. */
+static struct slice match_pattern(struct reader *reader, struct slice name,
+                                  struct slice event)
+{
+    const struct pattern *pattern = &reader->pattern;
+    size_t before = pattern->before;
+    struct slice rest = buf_slice(&pattern->bytes);
+    struct jv *string;
+    struct error err;
+    size_t used;
+
+    if (before == 0 || event.size <= before || event.data[before] != '"' ||
+        memcmp(event.data, rest.data + pattern->name, before) != 0 ||
+        !slice_equal(name, slice_make(rest.data, pattern->name)))
+        return slice_of("");
+    event = slice_from(event, before);
+    rest = slice_from(rest, pattern->name + before);
+    if (!jv_parse(&reader->scratch, event, JV_STRICT, &JV_DEFAULT_LIMITS, &used,
+                  &string, &err) ||
+        !slice_equal(slice_from(event, used), rest))
+        return slice_of("");
+    return jv_string(string);
+}
+
+static void take_json(struct reader *reader, struct slice name,
+                      struct slice text, const char *if_not_json)
+{
+    struct pattern *pattern = &reader->pattern;
     struct jv *event;
     struct error err;
 
-    arena_bytes(&reader->scratch, 1); /* rewinding keeps the first block */
-    mark = arena_mark(&reader->scratch);
+    pattern->reports = 0;
+    pattern->text = slice_of("");
     if (jv_parse(&reader->scratch, text, JV_STRICT, &JV_DEFAULT_LIMITS, NULL,
                  &event, &err))
         read_event(reader, name, event);
     else
         reader_fail_bad(reader, if_not_json);
-    arena_rewind(&reader->scratch, mark);
+    learn_pattern(reader, name, text);
+}
+
+/* False: this was the last one. */
+static bool take_event(struct reader *reader, struct slice name,
+                       struct slice text, const char *if_not_json)
+{
+    struct slice piece = match_pattern(reader, name, text);
+
+    if (piece.size > 0)
+        reader_add_text(reader, piece);
+    else
+        take_json(reader, name, text, if_not_json);
+    arena_rewind(&reader->scratch, reader->start);
     return !reader->ended && !reader->failure;
 }
 
@@ -546,7 +673,6 @@ static void feed(struct reader *reader, struct slice bytes)
         feed_lines(reader, bytes);
     else if (!sse_feed(&reader->sse, bytes, on_event, reader) && !reader->ended)
         fail_large(reader);
-    arena_release(&reader->scratch);
 }
 
 enum provider_progress reader_feed(struct reader *reader, struct slice bytes)

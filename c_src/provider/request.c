@@ -2,7 +2,10 @@
 
 #include "provider/dialects_internal.h"
 
-enum { REQUEST_BODY_MAX = 64 * 1024 * 1024 };
+enum {
+    REQUEST_BODY_MAX = 64 * 1024 * 1024,
+    CLIENT_ID_MAX = 512, /* OpenAI refuses longer ones */
+};
 
 static bool has_control(struct slice text)
 {
@@ -96,6 +99,23 @@ bool request_add_header(struct arena *arena, struct provider_request *request,
     request->headers[request->header_count++] =
         join(arena, slice_of(start), value);
     return true;
+}
+
+bool is_visible(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] <= ' ' || text.data[i] >= 0x7F)
+            return false;
+    return text.size > 0;
+}
+
+/* One that cannot be sent is not worth an error. */
+static bool add_client_id(const struct dialect *dialect, struct slice id,
+                          struct arena *arena, struct provider_request *request,
+                          struct error *err)
+{
+    return !dialect->client_id || !is_visible(id) || id.size > CLIENT_ID_MAX ||
+           request_add_header(arena, request, dialect->client_id, id, err);
 }
 
 bool request_add_json_headers(struct arena *arena,
@@ -224,27 +244,6 @@ static size_t estimate_body(const struct chat *chat)
     return size < REQUEST_BODY_MAX ? size : REQUEST_BODY_MAX;
 }
 
-static bool put_body(const struct dialect *dialect,
-                     const struct question *question, struct arena *arena,
-                     struct slice *written, struct error *err)
-{
-    struct buf body;
-    bool fits;
-
-    buf_init(&body, REQUEST_BODY_MAX);
-    buf_reserve(&body, estimate_body(question->chat));
-    if (question_embeds(question))
-        dialect->put_embedding(question, &body);
-    else
-        dialect->put_chat(question, &body);
-    fits = !body.failed;
-    if (fits)
-        *written = arena_keep(arena, &body);
-    buf_release(&body);
-    return fits || error_set(err, ERR_TOO_LARGE, "the request is over %d bytes",
-                             REQUEST_BODY_MAX);
-}
-
 bool dialect_build(const struct dialect *dialect,
                    const struct endpoint *endpoint,
                    const struct candidate *candidate, const struct chat *chat,
@@ -258,5 +257,24 @@ bool dialect_build(const struct dialect *dialect,
         return error_set(err, ERR_INVALID_REQUEST, "%s has no embeddings",
                          dialect->name);
     return dialect->address(&question, arena, request, err) &&
-           put_body(dialect, &question, arena, &request->body, err);
+           add_client_id(dialect, endpoint->request_id, arena, request, err);
+}
+
+bool dialect_put_body(const struct dialect *dialect,
+                      const struct endpoint *endpoint,
+                      const struct candidate *candidate,
+                      const struct chat *chat, struct buf *body,
+                      struct error *err)
+{
+    const struct question question = {endpoint, candidate, chat};
+
+    buf_init(body, REQUEST_BODY_MAX);
+    buf_reserve(body, estimate_body(chat));
+    if (question_embeds(&question))
+        dialect->put_embedding(&question, body);
+    else
+        dialect->put_chat(&question, body);
+    return !body->failed ||
+           error_set(err, ERR_TOO_LARGE, "the request is over %d bytes",
+                     REQUEST_BODY_MAX);
 }

@@ -73,8 +73,10 @@ static void log_refused(const struct service *service,
     right->refused++;
     if (now < right->quiet_until_ms)
         return;
-    log_line(LOG_WARN, "access", "node=%.*s may not call (%s), refused=%llu",
-             SLICE_ARG(caller->node), key, (unsigned long long)right->refused);
+    log_event(LOG_WARN, "access", "a node may not call",
+              LOG_FIELDS(log_text("peer", caller->node),
+                         log_text("list", slice_of(key)),
+                         log_count("refused", right->refused)));
     right->refused = 0;
     right->quiet_until_ms = now + LOG_PAUSE_MS;
 }

@@ -112,6 +112,9 @@ void ask_abort(struct job *job)
 {
     bool mute = is_mute(job);
 
+    if (job->attempt)
+        record_call(job, job->attempt,
+                    &(struct call_end){ERR_CANCELLED, &USAGE_UNKNOWN, NAN});
     settle(job, &(struct supply_outcome){
                     .end = mute ? SUPPLY_FAILED : SUPPLY_BLAMELESS,
                     .error = mute ? ERR_TIMEOUT : ERR_CANCELLED,
@@ -390,10 +393,15 @@ static void on_done(void *context, struct attempt *attempt,
     record(job, attempt, failure ? &failure->error : NULL);
     if (completion) {
         cost = account_for(job, &completion->usage, completion->model);
+        record_call(job, attempt,
+                    &(struct call_end){ERR_NONE, &completion->usage, cost});
         settle_answer(job, attempt, &completion->usage, cost);
         on_completion(job, completion);
     } else {
         cost = account_for(job, &failure->usage, failure->model);
+        record_call(
+            job, attempt,
+            &(struct call_end){failure->error.code, &failure->usage, cost});
         settle_failure(job, attempt, failure, cost);
         on_failure(job, failure);
     }
@@ -434,6 +442,7 @@ static void start_attempt(struct job *job)
         .key = settings_key(provider, job->grant.key_name),
         .candidate = candidate_of(job),
         .chat = dialogue_chat(job->dialogue),
+        .request_id = job->request_id,
         .share =
             router_share(job_left_ms(job), job->plan.count - job->candidate),
     };

@@ -6,19 +6,22 @@
  * this long to end it, so that the connection can be used again. */
 enum { LINGER_MS = 1000 };
 
-enum { ARENA_BLOCK = 512 };
+/* The attempt itself, its URL and headers. */
+enum { ARENA_BLOCK = 592 };
 
 struct attempt {
     const struct upstream *upstream;
     struct attempt_request request;
     const struct dialect *dialect;
-    struct arena arena;
+    struct arena arena;    /* it lives in it */
+    struct buf body;       /* while the request is being sent */
+    struct error *unsaid;  /* why there is no body; or NULL */
     struct reader *reader; /* NULL until the headers came */
     uint64_t transfer;
     struct loop_timer silence;
     uint64_t quiet_since_ms;
     uint64_t quiet_limit_ms;
-    uint64_t started_ms;
+    uint64_t started_ms, started_ns;
     uint64_t first_ms; /* 0: nothing useful came yet */
     size_t text_size;  /* that progress was told of */
     bool answer_ended;
@@ -44,6 +47,63 @@ static void fail(struct attempt *attempt, const struct error *error,
         .error = *error,
         .retry = {.retryable = retryable, .retry_after_ms = -1},
         .try_next = true,
+        .usage = USAGE_UNKNOWN,
+    };
+
+    if (attempt->reader)
+        reader_name_answer(attempt->reader, &failure.error);
+    attempt->events->done(attempt->context, attempt, NULL, &failure);
+}
+
+static struct endpoint endpoint_of(const struct attempt *attempt)
+{
+    const struct config_provider *provider = attempt->request.provider;
+
+    return (struct endpoint){
+        .base_url = provider->base_url,
+        .api_key = attempt->request.key->secret,
+        .organization = provider->organization,
+        .project = provider->project,
+        .api_version = provider->api_version,
+        .request_id = attempt->request.request_id,
+    };
+}
+
+/* Only as long as it is needed: what waits for an answer has it in the
+ * messages it was made from. */
+static struct slice make_body(void *context, uint64_t transfer)
+{
+    struct attempt *attempt = context;
+    const struct endpoint endpoint = endpoint_of(attempt);
+    struct error err;
+
+    (void)transfer;
+    buf_release(&attempt->body);
+    if (dialect_put_body(attempt->dialect, &endpoint,
+                         attempt->request.candidate, attempt->request.chat,
+                         &attempt->body, &err))
+        return buf_slice(&attempt->body);
+    attempt->unsaid = arena_alloc(&attempt->arena, sizeof(err));
+    *attempt->unsaid = err;
+    return slice_make(NULL, 0);
+}
+
+static void on_sent(void *context, uint64_t transfer)
+{
+    struct attempt *attempt = context;
+
+    (void)transfer;
+    buf_release(&attempt->body);
+}
+
+/* Nobody is to blame: another dialect may have words for it. */
+static void fail_unsaid(struct attempt *attempt)
+{
+    const struct provider_failure failure = {
+        .error = *attempt->unsaid,
+        .retry.retry_after_ms = -1,
+        .try_next = true,
+        .blameless = true,
         .usage = USAGE_UNKNOWN,
     };
 
@@ -166,7 +226,11 @@ static void on_done(void *context, uint64_t transfer,
     case HTTP_WHOLE:
     case HTTP_CUT:
     case HTTP_STOPPED:
-        finish(attempt, outcome->end == HTTP_WHOLE || attempt->answer_ended);
+        if (attempt->unsaid)
+            fail_unsaid(attempt);
+        else
+            finish(attempt,
+                   outcome->end == HTTP_WHOLE || attempt->answer_ended);
         return;
     case HTTP_NO_ANSWER:
         /* Our own want of sockets is said at once. */
@@ -181,20 +245,20 @@ static void on_done(void *context, uint64_t transfer,
     }
 }
 
-static const struct http_events http_events = {on_headers, on_body, on_done};
+static const struct http_events http_events = {
+    .make_body = make_body,
+    .on_sent = on_sent,
+    .on_headers = on_headers,
+    .on_body = on_body,
+    .on_done = on_done,
+};
 
 static bool submit(struct attempt *attempt, struct error *err)
 {
     const struct attempt_request *request = &attempt->request;
     const struct config *config = request->config;
     const struct config_provider *provider = request->provider;
-    const struct endpoint endpoint = {
-        .base_url = provider->base_url,
-        .api_key = request->key->secret,
-        .organization = provider->organization,
-        .project = provider->project,
-        .api_version = provider->api_version,
-    };
+    const struct endpoint endpoint = endpoint_of(attempt);
     struct provider_request *built =
         arena_alloc(&attempt->arena, sizeof(*built));
 
@@ -207,7 +271,6 @@ static bool submit(struct attempt *attempt, struct error *err)
             .url = built->url,
             .headers = built->headers,
             .header_count = built->header_count,
-            .body = built->body,
             .plain_http_allowed = provider->plain_http,
             .connect_timeout_ms =
                 within(config->connect_timeout_ms, request->share.silence_ms),
@@ -226,16 +289,20 @@ struct attempt *attempt_new(const struct upstream *upstream,
                             const struct attempt_events *events, void *context,
                             struct error *err)
 {
-    struct attempt *attempt = mem_alloc(sizeof(*attempt));
+    struct arena arena;
+    struct attempt *attempt;
 
+    arena_init(&arena, ARENA_BLOCK);
+    attempt = arena_alloc(&arena, sizeof(*attempt));
+    attempt->arena = arena;
     attempt->upstream = upstream;
     attempt->request = *request;
     attempt->dialect = dialect_for(dialect_find(request->provider->dialect),
                                    request->candidate, request->chat);
     attempt->started_ms = loop_now_ms(upstream->loop);
+    attempt->started_ns = loop_now_ns();
     attempt->events = events;
     attempt->context = context;
-    arena_init(&attempt->arena, ARENA_BLOCK);
     if (!submit(attempt, err)) {
         attempt_free(attempt);
         return NULL;
@@ -245,15 +312,18 @@ struct attempt *attempt_new(const struct upstream *upstream,
 
 void attempt_free(struct attempt *attempt)
 {
+    struct arena arena;
+
     if (!attempt)
         return;
     if (attempt->transfer != 0)
         http_cancel(attempt->upstream->http, attempt->transfer);
     loop_timer_stop(&attempt->silence);
+    buf_release(&attempt->body);
     if (attempt->reader)
         reader_free(attempt->reader);
-    arena_release(&attempt->arena);
-    mem_free(attempt);
+    arena = attempt->arena;
+    arena_release(&arena);
 }
 
 bool attempt_has_answer(const struct attempt *attempt)
@@ -302,6 +372,11 @@ int64_t attempt_latency_ms(const struct attempt *attempt)
 uint64_t attempt_started_ms(const struct attempt *attempt)
 {
     return attempt->started_ms;
+}
+
+uint64_t attempt_started_ns(const struct attempt *attempt)
+{
+    return attempt->started_ns;
 }
 
 const struct config_key *attempt_key(const struct attempt *attempt)

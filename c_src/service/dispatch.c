@@ -11,7 +11,7 @@ void dispatch_refuse(struct service *service, const struct call *call,
     buf_clear(&service->value);
     reply_put_error(&service->value, err, NULL);
     deliver_outcome(service, &call->reply, origin, &outcome);
-    notices_answered(service, call, origin, err);
+    record_refused(service, call, origin, err);
 }
 
 static void put_ok(struct service *service)
@@ -20,9 +20,12 @@ static void put_ok(struct service *service)
     term_put_atom(&service->value, "ok");
 }
 
-static bool admit(const struct service *service, struct error *err)
+/* Of the queue nothing is taken by a router that drains, though it still takes
+ * calls. */
+static bool admit(const struct service *service, const struct origin *origin,
+                  struct error *err)
 {
-    if (service->draining)
+    if (service->draining && (origin->queued || !service->handing_over))
         return error_set(err, ERR_SHUTTING_DOWN,
                          "this router is shutting down");
     return true;
@@ -102,7 +105,7 @@ static bool share_by_id(struct service *service, const struct call *call,
     buf_clear(&service->value);
     buf_append_slice(&service->value, answer);
     deliver_outcome(service, &call->reply, origin, &outcome);
-    notices_answered(service, call, origin, NULL);
+    record_remembered(service, call, origin, NULL);
     return true;
 }
 
@@ -126,7 +129,7 @@ static bool share_by_question(struct service *service, const struct call *call,
     buf_clear(&service->value);
     reply_put_result(&service->value, &call->request, cached->result, &account);
     deliver_outcome(service, &call->reply, origin, &outcome);
-    notices_answered(service, call, origin, NULL);
+    record_remembered(service, call, origin, &account);
     return true;
 }
 
@@ -211,8 +214,9 @@ static void drain(struct service *service, const struct call *call,
 {
     put_ok(service);
     deliver(service, &call->reply, origin, OP_DRAIN);
-    log_line(LOG_INFO, "dispatch", "node=%.*s asked to drain",
-             SLICE_ARG(access_node(service, origin->connection)));
+    log_event(
+        LOG_INFO, "dispatch", "a node asked to drain",
+        LOG_FIELDS(log_text("peer", access_node(service, origin->connection))));
     service->on_drain(service->context);
 }
 
@@ -232,7 +236,7 @@ static void ask_queue(struct service *service, const struct call *call,
     bool ok = false;
     struct error err;
 
-    if (!admit(service, &err)) {
+    if (!admit(service, origin, &err)) {
         dispatch_refuse(service, call, origin, &err);
         return;
     }
@@ -254,6 +258,7 @@ static bool put_info(struct service *service, enum operation operation)
         [OP_VERSION] = info_put_version,
         [OP_HEALTH] = info_put_health,
         [OP_STATS] = info_put_stats,
+        [OP_STATUS] = info_put_status_text,
         [OP_MODELS] = info_put_models,
         [OP_AVAILABLE_MODELS] = info_put_model_names,
     };
@@ -317,7 +322,7 @@ static void submit(struct service *service, const struct call *call,
         answer_at_once(service, call, origin);
         return;
     }
-    if (!admit(service, &err)) {
+    if (!admit(service, origin, &err)) {
         dispatch_refuse(service, call, origin, &err);
         return;
     }
@@ -419,8 +424,8 @@ void dispatch_message(struct service *service,
         deliver(service, &call.acknowledge, &origin, call.request.operation);
     }
     if (call.kind == CALL_IGNORED)
-        log_line(LOG_DEBUG, "dispatch", "a stray message from %.*s was dropped",
-                 SLICE_ARG(message->peer));
+        log_event(LOG_DEBUG, "dispatch", "a stray message was dropped",
+                  LOG_FIELDS(log_text("peer", message->peer)));
     handle(service, &call, &origin);
     dispatch_close(service, mark);
 }

@@ -1,6 +1,5 @@
 #include <math.h>
 #include <stdio.h>
-#include <sys/resource.h>
 
 #include "llm_router/base/log.h"
 #include "llm_router/term/writer.h"
@@ -9,6 +8,8 @@
 #ifndef LLM_ROUTER_VERSION
 #define LLM_ROUTER_VERSION "unknown"
 #endif
+
+enum { STATUS_TEXT_MAX = 16 * 1024 * 1024 };
 
 static void put_count(struct buf *out, const char *key, uint64_t value)
 {
@@ -40,10 +41,15 @@ static void put_slice(struct buf *out, const char *key, struct slice text)
     term_put_binary(out, text);
 }
 
+struct slice info_version(void)
+{
+    return SLICE_LITERAL(LLM_ROUTER_VERSION);
+}
+
 void info_put_version(const struct service *service, struct buf *out)
 {
     term_put_map(out, 2);
-    put_slice(out, "version", SLICE_LITERAL(LLM_ROUTER_VERSION));
+    put_slice(out, "version", info_version());
     put_slice(out, "node", slice_of(service->config->node_name));
 }
 
@@ -131,32 +137,6 @@ static void put_node_side(const struct service *service, struct buf *out)
     put_count(out, "bytes_out", node.bytes_out);
     put_count(out, "dropped_signals", node.dropped_signals);
     put_count(out, "closed_peers", node.closed_peers);
-}
-
-/* Resident bytes now, from /proc (the one file read while running: memory
- * only, no disk behind it). */
-static uint64_t resident_bytes(void)
-{
-    unsigned long total, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-
-    if (!file)
-        return 0;
-    if (fscanf(file, "%lu %lu", &total, &resident) != 2)
-        resident = 0;
-    fclose(file);
-    return (uint64_t)resident * 4096u;
-}
-
-static uint64_t cpu_us(void)
-{
-    struct rusage usage;
-
-    if (getrusage(RUSAGE_SELF, &usage) != 0)
-        return 0;
-    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) *
-               1000000u +
-           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
 static void put_waiting_side(const struct service *service, struct buf *out)
@@ -272,12 +252,13 @@ static void put_scripts_side(const struct service *service, struct buf *out)
 void info_put_stats(const struct service *service, struct buf *out)
 {
     const struct stats *stats = &service->stats;
+    struct figures figures;
 
-    term_put_map(out, 27);
+    figures_take(service, &figures);
+    term_put_map(out, 28);
     put_watchers_side(service, out);
     put_scripts_side(service, out);
-    put_count(out, "uptime_ms",
-              loop_now_ms(&service->loop) - service->started_ms);
+    put_count(out, "uptime_ms", figures.uptime_ms);
     put_count(out, "in_flight", service->in_flight);
     put_requests(stats, out);
     put_count(out, "succeeded", stats->succeeded);
@@ -301,9 +282,10 @@ void info_put_stats(const struct service *service, struct buf *out)
     else
         term_put_atom(out, "nil");
     put_count(out, "loop_turns", service->loop.turns);
-    put_count(out, "longest_stall_ms", loop_longest_stall_ms(&service->loop));
-    put_count(out, "resident_bytes", resident_bytes());
-    put_count(out, "cpu_us", cpu_us());
+    put_count(out, "longest_stall_ms", figures.longest_stall_ms);
+    put_count(out, "resident_bytes", figures.resident_bytes);
+    put_count(out, "cpu_us", figures.cpu_us);
+    put_count(out, "open_descriptors", figures.open_descriptors);
     put_count(out, "log_lines_dropped", log_dropped());
 }
 
@@ -419,6 +401,17 @@ static void put_data(struct buf *out, const char *name)
     term_put_list(out, 1);
     term_put_tuple(out, 2);
     term_put_text(out, name);
+}
+
+/* The document of the status page, as one binary. */
+void info_put_status_text(const struct service *service, struct buf *out)
+{
+    struct buf text;
+
+    buf_init(&text, STATUS_TEXT_MAX);
+    status_put(service, &text);
+    term_put_binary(out, buf_slice(&text));
+    buf_release(&text);
 }
 
 void info_put_status(const struct service *service, struct buf *out)

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "llm_router/base/abort.h"
 #include "llm_router/base/log.h"
 #include "service/service_internal.h"
 
@@ -27,13 +28,34 @@ static const unsigned edges[] = {
     [JOB_CANCELLED] = 0,
 };
 
+static enum time_share share_of(enum job_state state)
+{
+    switch (state) {
+    case JOB_QUEUED:
+    case JOB_BACKOFF:
+        return SHARE_WAITING;
+    case JOB_CALLING:
+        return SHARE_PROVIDER;
+    case JOB_NEW:
+    case JOB_VALIDATING:
+    case JOB_DONE:
+    case JOB_CANCELLED:
+        break;
+    }
+    return SHARE_OWN;
+}
+
 void job_move(struct job *job, enum job_state state)
 {
+    uint64_t now = loop_now_ns();
+
     if (!(edges[job->state] & 1u << state)) {
         log_line(LOG_ERROR, "job", "bad move from state %d to %d", job->state,
                  state);
-        abort();
+        abort_said();
     }
+    job->spent_ns[share_of(job->state)] += now - job->since_ns;
+    job->since_ns = now;
     job->state = state;
 }
 
@@ -129,7 +151,7 @@ void job_cancel(struct job *job)
     job_move(job, JOB_CANCELLED);
     job->service->stats.cancelled++;
     error_set(&err, ERR_CANCELLED, "nobody waits any more");
-    notices_job_ended(job, &account, &err);
+    record_job(job, &account, &err);
     LIST_EACH(link, &job->takers)
     taker_unwatch(job->service, LIST_ENTRY(link, struct taker, link));
     job_free(job);
@@ -153,21 +175,10 @@ static void answer_takers(struct job *job, const struct account *account,
     }
     if (job->stream)
         stream_deliver(job);
-    notices_job_ended(job, account, err);
+    record_job(job, account, err);
     LIST_EACH(link, &job->takers)
-    notices_left(job, LIST_ENTRY(link, struct taker, link), err);
+    record_left(job, LIST_ENTRY(link, struct taker, link), err);
     buf_shrink(&service->value, VALUE_KEEP);
-}
-
-static void log_end(const struct job *job, const struct account *account,
-                    const struct error *err)
-{
-    log_line(err ? LOG_INFO : LOG_DEBUG, "job",
-             "request=%.*s op=%s model=%.*s attempts=%d ms=%lld %s%s %s",
-             SLICE_ARG(job->request_id), operation_atom(job->request.operation),
-             SLICE_ARG(job->model), job->attempts,
-             (long long)account->duration_ms, err ? "error=" : "ok",
-             err ? error_atom(err->code) : "", err ? err->message : "");
 }
 
 void job_fail(struct job *job, const struct error *err)
@@ -177,7 +188,6 @@ void job_fail(struct job *job, const struct error *err)
 
     job_move(job, JOB_DONE);
     service->stats.failed[err->code]++;
-    log_end(job, &account, err);
     buf_clear(&service->value);
     if (job->stream)
         reply_put_stream_error(&service->value, stream_reference(job), err,
@@ -211,7 +221,6 @@ void job_succeed(struct job *job)
     job_move(job, JOB_DONE);
     service->stats.succeeded++;
     service->stats.fallbacks += job->candidate > 0;
-    log_end(job, &account, NULL);
     if (job->request.options.request_id.size > 0 && !job->stream)
         answers_keep(service, job, buf_slice(&service->value));
     answer_takers(job, &account, NULL);
@@ -256,7 +265,7 @@ static struct job *job_new(struct service *service, const struct call *call,
     struct job *job = arena_alloc(&arena, sizeof(*job));
     int64_t timeout_ms = call->request.options.timeout_ms;
 
-    arena_init(&service->spare, 0);
+    arena_init(&service->spare, CALL_BLOCK);
     if (timeout_ms == 0)
         timeout_ms = service->config->request_timeout_ms;
     *job = (struct job){
@@ -270,6 +279,7 @@ static struct job *job_new(struct service *service, const struct call *call,
         .started_ms = begun ? begun->at_ms : loop_now_ms(&service->loop),
         .started_ns = begun ? begun->at_ns : loop_now_ns(),
     };
+    job->since_ns = job->started_ns;
     job->deadline_ms = job->started_ms + (uint64_t)timeout_ms;
     list_init(&job->takers);
     list_init(&job->link);

@@ -38,7 +38,8 @@ static void obey(struct parent *parent, struct slice line)
 
     arena_init(&arena, 0);
     if (!handover_parse(&arena, line, HANDOVER_LATER, &handover, &err))
-        log_line(LOG_WARN, "parent", "a line is ignored: %s", err.message);
+        log_event(LOG_WARN, "parent", "a line is ignored",
+                  LOG_FIELDS(log_text("reason", slice_of(err.message))));
     else if (handover.stop)
         parent->events->stop(parent->context, handover.drain_ms);
     else if (handover.config.size > 0)
@@ -56,8 +57,8 @@ static void obey_all(void *context)
         case LINE_NONE:
             return;
         case LINE_TOO_LONG:
-            log_line(LOG_WARN, "parent", "a line is ignored: over %zu bytes",
-                     parent->input->max);
+            log_event(LOG_WARN, "parent", "a line is too long and ignored",
+                      LOG_FIELDS(log_count("max_bytes", parent->input->max)));
             break;
         case LINE_WHOLE:
             obey(parent, line);

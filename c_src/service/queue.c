@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "llm_router/base/abort.h"
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 #include "llm_router/term/writer.h"
@@ -62,7 +63,7 @@ void queued_move(struct queued *queued, enum queued_state state)
     if (!(edges[queued->state] & 1u << state)) {
         log_line(LOG_ERROR, "queue", "bad move from state %d to %d",
                  queued->state, state);
-        abort();
+        abort_said();
     }
     queued->state = state;
     list_remove(&queued->stage);
@@ -122,8 +123,8 @@ static void lose(struct queued *queued)
     if (queued->state != QUEUED_READ && queued->state != QUEUED_ASKING)
         return; /* storing finds out whose it is */
     queue->counters.lost++;
-    log_line(LOG_WARN, "queue", "msg_id=%lld was taken by somebody else",
-             (long long)queued->msg_id);
+    log_event(LOG_WARN, "queue", "a message was taken by somebody else",
+              LOG_FIELDS(log_integer("msg_id", queued->msg_id)));
     if (queued->taker)
         queued->taker->gone(queue->service, queued->taker);
     queued_free(queued);
@@ -305,8 +306,9 @@ static void not_read(struct queue *queue, const struct pg_failure *failure)
     if (pg_is_lost(failure))
         return; /* the connection is new soon */
     if (quiet_is_over(queue, &queue->about_reading))
-        log_line(LOG_ERROR, "queue", "cannot read %s: %s",
-                 queue->names.requests, failure->message);
+        log_event(LOG_ERROR, "queue", "the queue cannot be read",
+                  LOG_FIELDS(log_text("queue", slice_of(queue->names.requests)),
+                             log_text("reason", slice_of(failure->message))));
     look_in(queue, (uint64_t)config_of(queue)->poll_ms);
     queue_probe(queue);
 }
@@ -507,8 +509,10 @@ static void log_missing(struct queue *queue, const struct pg_rows *rows)
     if (faults.size > 0)
         buf_printf(&text, "%.*s, ", SLICE_ARG(faults));
     if (text.size > 0 && quiet_is_over(queue, &queue->about_missing))
-        log_line(LOG_WARN, "queue", "%.*s: llm_router --migrate may help",
-                 (int)text.size - 2, text.data);
+        log_event(LOG_WARN, "queue",
+                  "not all is there: llm_router --migrate may help",
+                  LOG_FIELDS(log_text("reason",
+                                      slice_make(text.data, text.size - 2))));
     buf_release(&text);
 }
 
@@ -732,8 +736,6 @@ static bool is_unbegun(const struct queued *queued)
 
 void queue_drain(struct queue *queue)
 {
-    struct error err;
-
     loop_timer_stop(&queue->look);
     LIST_EACH(link, &queue->held)
     {
@@ -745,6 +747,12 @@ void queue_drain(struct queue *queue)
             queued->taker->gone(queue->service, queued->taker);
         queued_return(queued, 0);
     }
+}
+
+void queue_refuse(struct queue *queue)
+{
+    struct error err;
+
     error_set(&err, ERR_SHUTTING_DOWN, "this router is shutting down");
     queue_dismiss(queue, &err);
 }
@@ -812,30 +820,45 @@ static size_t list_size(const struct list *list)
     return count;
 }
 
+void queue_figures(const struct queue *queue, struct queue_figures *figures)
+{
+    *figures = (struct queue_figures){
+        .up = !strcmp(queue_state(queue), "up"),
+        .depth = queue->depth,
+        .oldest_s = queue->oldest_s,
+        .lag_ms = queue->lag_ms,
+        .in_flight = queue->held_count,
+        .unstored = list_size(&queue->answered) + list_size(&queue->storing),
+        .awaited = queue->waiter_count,
+        .reconnects = pg_reconnects(queue->reader) +
+                      pg_reconnects(queue->writer) +
+                      pg_reconnects(queue->clients),
+        .counters = queue->counters,
+    };
+}
+
 void queue_put_stats(const struct queue *queue, struct buf *out)
 {
-    const struct queue_counters *counters = &queue->counters;
+    struct queue_figures figures;
 
+    queue_figures(queue, &figures);
     term_put_map(out, 17);
     term_put_atom(out, "state");
     term_put_atom(out, queue_state(queue));
-    put_known(out, "depth", queue->depth);
-    put_known(out, "oldest_age_s", queue->oldest_s);
-    put_known(out, "lag_ms", queue->lag_ms);
-    put_count(out, "in_flight", queue->held_count);
-    put_count(out, "unstored",
-              list_size(&queue->answered) + list_size(&queue->storing));
-    put_count(out, "awaited", queue->waiter_count);
-    put_count(out, "read", counters->read);
-    put_count(out, "done", counters->done);
-    put_count(out, "failed", counters->failed);
-    put_count(out, "dead", counters->dead);
-    put_count(out, "returned", counters->returned);
-    put_count(out, "lost", counters->lost);
-    put_count(out, "answered_again", counters->stored_before);
-    put_count(out, "enqueued", counters->enqueued);
-    put_count(out, "notices", counters->notices);
-    put_count(out, "reconnects",
-              pg_reconnects(queue->reader) + pg_reconnects(queue->writer) +
-                  pg_reconnects(queue->clients));
+    put_known(out, "depth", figures.depth);
+    put_known(out, "oldest_age_s", figures.oldest_s);
+    put_known(out, "lag_ms", figures.lag_ms);
+    put_count(out, "in_flight", figures.in_flight);
+    put_count(out, "unstored", figures.unstored);
+    put_count(out, "awaited", figures.awaited);
+    put_count(out, "read", figures.counters.read);
+    put_count(out, "done", figures.counters.done);
+    put_count(out, "failed", figures.counters.failed);
+    put_count(out, "dead", figures.counters.dead);
+    put_count(out, "returned", figures.counters.returned);
+    put_count(out, "lost", figures.counters.lost);
+    put_count(out, "answered_again", figures.counters.stored_before);
+    put_count(out, "enqueued", figures.counters.enqueued);
+    put_count(out, "notices", figures.counters.notices);
+    put_count(out, "reconnects", figures.reconnects);
 }

@@ -54,11 +54,6 @@ struct quiet {
     uint64_t until_ms;
 };
 
-struct queue_counters {
-    uint64_t read, done, failed, dead, returned, lost, stored_before;
-    uint64_t enqueued, notices;
-};
-
 struct queue {
     struct service *service;
     struct pgmq_names names;

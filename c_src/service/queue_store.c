@@ -215,9 +215,11 @@ void queued_answered(struct queued *queued, const struct outcome *outcome)
     }
     if (err && may_pass(outcome) &&
         queued->read_count < service->config->max_reads) {
-        log_line(LOG_INFO, "queue", "msg_id=%lld read=%lld goes back: %s %s",
-                 (long long)queued->msg_id, (long long)queued->read_count,
-                 error_atom(err->code), err->message);
+        log_event(LOG_INFO, "queue", "a message goes back",
+                  LOG_FIELDS(log_integer("msg_id", queued->msg_id),
+                             log_integer("read", queued->read_count),
+                             log_text("error", slice_of(error_atom(err->code))),
+                             log_text("reason", slice_of(err->message))));
         queue_troubled(queued->queue);
         queued_return(queued, backoff_s(queued, err));
         return;
@@ -226,10 +228,11 @@ void queued_answered(struct queued *queued, const struct outcome *outcome)
         queued->queue->troubled = 0;
     queued_settle(queued, outcome, buf_slice(&service->value));
     if (queued->dead)
-        log_line(LOG_WARN, "queue", "msg_id=%lld is a dead letter: %s%s%s %s",
-                 (long long)queued->msg_id, err->path,
-                 err->path[0] != '\0' ? ": " : "", error_atom(err->code),
-                 err->message);
+        log_event(LOG_WARN, "queue", "a message is a dead letter",
+                  LOG_FIELDS(log_integer("msg_id", queued->msg_id),
+                             log_text("error", slice_of(error_atom(err->code))),
+                             log_text("path", slice_of(err->path)),
+                             log_text("reason", slice_of(err->message))));
     queued_move(queued, QUEUED_ANSWERED);
     queue_store(queued->queue);
 }
@@ -254,8 +257,8 @@ static void on_returned(void *context, const struct pg_rows *rows,
 
     (void)rows;
     if (failure && quiet_is_over(queue, &queue->about_storing))
-        log_line(LOG_WARN, "queue", "messages cannot be given back: %s",
-                 failure->message);
+        log_event(LOG_WARN, "queue", "messages cannot be given back",
+                  LOG_FIELDS(log_text("reason", slice_of(failure->message))));
     LIST_EACH(link, &queue->returning_now)
     {
         struct queued *queued = LIST_ENTRY(link, struct queued, stage);
@@ -308,8 +311,8 @@ static void notify(struct queue *queue, const struct queued *queued)
     if (!allow_matches(config->may_call.items, config->may_call.count,
                        to->node)) {
         if (quiet_is_over(queue, &queue->about_notices))
-            log_line(LOG_WARN, "queue", "no notice to %.*s (allow.call)",
-                     SLICE_ARG(to->node));
+            log_event(LOG_WARN, "queue", "no notice: allow.call forbids it",
+                      LOG_FIELDS(log_text("peer", to->node)));
         return;
     }
     if (node_send_name(queue->service->node, to->node, to->name,
@@ -380,8 +383,9 @@ static void refused(struct queued *queued, const struct pg_failure *failure,
                     bool was_alone)
 {
     if (was_alone)
-        log_line(LOG_ERROR, "queue", "the result of msg_id=%lld is refused: %s",
-                 (long long)queued->msg_id, failure->message);
+        log_event(LOG_ERROR, "queue", "a result is refused",
+                  LOG_FIELDS(log_integer("msg_id", queued->msg_id),
+                             log_text("reason", slice_of(failure->message))));
     if (!was_alone) {
         queued->refused = REFUSED_AMONG_OTHERS;
     } else if (queued->refused < REFUSED_ALONE) {
@@ -431,8 +435,8 @@ static void not_stored(struct queue *queue, const struct pg_failure *failure)
 
     if (!pg_is_lost(failure) && !blames_data(failure) &&
         !blames_chance(failure) && quiet_is_over(queue, &queue->about_storing))
-        log_line(LOG_ERROR, "queue", "results cannot be stored: %s",
-                 failure->message);
+        log_event(LOG_ERROR, "queue", "results cannot be stored",
+                  LOG_FIELDS(log_text("reason", slice_of(failure->message))));
     if (failure->sqlstate[0] == '4' && !blames_chance(failure))
         queue_probe(queue);
     LIST_EACH(link, &queue->storing)

@@ -1,3 +1,5 @@
+#include <stdio.h>
+
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 #include "llm_router/term/writer.h"
@@ -31,7 +33,8 @@ static void take_over(struct service *service, struct settings *settings)
     const char *key = config_needs_restart(service->config, &settings->config);
 
     if (key)
-        log_line(LOG_WARN, "reload", "%s is read at start only", key);
+        log_event(LOG_WARN, "reload", "a key is read at start only",
+                  LOG_FIELDS(log_text("key", slice_of(key))));
     settings_apply(settings, service->supply);
     settings_drop(service->settings);
     service->settings = settings;
@@ -41,8 +44,10 @@ static void take_over(struct service *service, struct settings *settings)
     lines_changed(service);
     if (service->queue)
         queue_changed(service->queue);
-    log_line(LOG_INFO, "reload", "providers=%zu models=%zu taken over",
-             settings->config.provider_count, settings->assets.catalogue.count);
+    log_event(
+        LOG_INFO, "reload", "the configuration is taken over",
+        LOG_FIELDS(log_count("providers", settings->config.provider_count),
+                   log_count("models", settings->assets.catalogue.count)));
 }
 
 static void answer(struct service *service, const struct reload *reload,
@@ -56,6 +61,16 @@ static void answer(struct service *service, const struct reload *reload,
     deliver(service, &reload->reply, &reload->origin, OP_RELOAD);
 }
 
+static void tell_manager(struct service *service, const struct reload *reload)
+{
+    char status[2 * ERROR_MESSAGE_MAX] = "the configuration was taken over";
+
+    if (!reload->settings)
+        snprintf(status, sizeof(status), "the old configuration stays: %s",
+                 reload->error.message);
+    systemd_reloaded(&service->systemd, status);
+}
+
 static void finish(struct service *service, struct reload *reload)
 {
     service->reload = NULL;
@@ -66,8 +81,8 @@ static void finish(struct service *service, struct reload *reload)
         return;
     }
     service->stats.reloads_failed++;
-    log_line(LOG_ERROR, "reload", "the old configuration stays: %s",
-             reload->error.message);
+    log_event(LOG_ERROR, "reload", "the old configuration stays",
+              LOG_FIELDS(log_text("reason", slice_of(reload->error.message))));
     answer(service, reload, &reload->error);
 }
 
@@ -75,10 +90,12 @@ static void on_read(void *context)
 {
     struct reload *reload = context;
 
-    if (reload->service)
+    if (reload->service) {
         finish(reload->service, reload);
-    else
+        tell_manager(reload->service, reload);
+    } else {
         settings_drop(reload->settings);
+    }
     settings_drop(reload->previous);
     arena_release(&reload->arena);
     mem_free(reload);
@@ -104,6 +121,7 @@ static struct reload *reload_new(struct service *service,
 static void begin(struct service *service, struct reload *reload)
 {
     service->reload = reload;
+    systemd_reloading(&service->systemd);
     loop_work_start(&service->loop, &reload->work, read_settings, on_read,
                     reload);
 }

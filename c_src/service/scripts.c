@@ -95,7 +95,7 @@ static void on_gone(struct service *service, struct taker *taker)
     asking_detach(asking);
     service->stats.cancelled++;
     error_set(&err, ERR_CANCELLED, "nobody waits any more");
-    notices_answered(service, &asking->call, &taker->origin, &err);
+    record_refused(service, &asking->call, &taker->origin, &err);
     asking_end(service, &arena);
 }
 
@@ -190,8 +190,8 @@ static bool worker_start(struct worker *worker, struct error *err)
                                 &worker_events, worker, err);
     if (!worker->child)
         return false;
-    log_line(LOG_DEBUG, "scripts", "worker pid=%d started",
-             child_pid(worker->child));
+    log_event(LOG_DEBUG, "scripts", "worker started",
+              LOG_FIELDS(log_integer("pid", child_pid(worker->child))));
     return true;
 }
 
@@ -343,9 +343,10 @@ static void on_ended(void *context, int status, int signal)
     struct asking *asking = worker->asking;
     struct error err;
 
-    log_line(asking ? LOG_WARN : LOG_DEBUG, "scripts",
-             "worker pid=%d ended status=%d signal=%d",
-             child_pid(worker->child), status, signal);
+    log_event(asking ? LOG_WARN : LOG_DEBUG, "scripts", "worker ended",
+              LOG_FIELDS(log_integer("pid", child_pid(worker->child)),
+                         log_integer("status", status),
+                         log_integer("signal", signal)));
     child_free(worker->child);
     worker->child = NULL;
     worker_rest(worker);
@@ -380,7 +381,7 @@ static struct asking *asking_new(struct scripts *scripts,
     struct arena arena = service->spare;
     struct asking *asking = arena_alloc(&arena, sizeof(*asking));
 
-    arena_init(&service->spare, 0);
+    arena_init(&service->spare, CALL_BLOCK);
     *asking = (struct asking){
         .scripts = scripts,
         .call = *call,

@@ -9,12 +9,17 @@
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 #include "llm_router/dist/tls.h"
+#include "llm_router/web/web.h"
 #include "service/parent_internal.h"
 #include "service/service_internal.h"
 
 enum {
+    HAND_OVER_MS = 2000,    /* for another router to get the name */
     NAME_RELEASE_MS = 2000, /* for global to forget the name */
     CLOSE_MS = 1000,        /* for peers to take the last answers */
+    SPARE_MS = 5000,        /* for a system that is busy */
+    TELL_LOG_MS = 1000,
+    POLICY_MAX = 4096,
 
     /* When the supervisor is gone: nobody waits for the end any more. */
     ORPHAN_DRAIN_MS = 1000,
@@ -30,6 +35,7 @@ static const char GLOBAL_NAME[] = "llm_router";
 struct server {
     struct service service;
     struct loop_timer drain_limit;
+    struct loop_timer tell_log;
     struct parent parent;
     struct loop_timer end; /* when the parent is gone */
     enum exit_code exit_code;
@@ -61,15 +67,25 @@ static void on_idle(void *context)
     close_node(context);
 }
 
+static void refuse_calls(struct service *service)
+{
+    if (!service->handing_over)
+        return;
+    service->handing_over = false;
+    if (service->queue)
+        queue_refuse(service->queue);
+}
+
 static void on_drain_limit(void *context)
 {
     struct server *server = context;
     struct service *service = &server->service;
     struct error err;
 
+    refuse_calls(service);
     error_set(&err, ERR_SHUTTING_DOWN, "this router is shutting down");
-    log_line(LOG_WARN, "server", "drain limit reached with %zu in flight",
-             service->in_flight);
+    log_event(LOG_WARN, "server", "drain limit reached",
+              LOG_FIELDS(log_count("in_flight", service->in_flight)));
     LIST_EACH(link, &service->jobs)
     job_fail(LIST_ENTRY(link, struct job, link), &err);
     scripts_fail_all(service->scripts, &err);
@@ -86,22 +102,61 @@ static void on_name_released(void *context)
     service_check_idle(&server->service);
 }
 
-/* Once, however often it is asked for. */
+static void tell_draining(struct server *server)
+{
+    struct service *service = &server->service;
+    uint64_t limit_ms = (uint64_t)service->config->drain_timeout_ms;
+    char status[64];
+
+    snprintf(status, sizeof(status), "draining, %zu in flight",
+             service->in_flight);
+    systemd_stopping(&service->systemd,
+                     limit_ms + NAME_RELEASE_MS + 2 * CLOSE_MS + SPARE_MS,
+                     status);
+}
+
+static void on_handed_over(void *context)
+{
+    struct server *server = context;
+    struct service *service = &server->service;
+
+    refuse_calls(service);
+    node_release_name(service->node, NAME_RELEASE_MS, on_name_released, server);
+}
+
+/* A router that drains does not say `ok`. */
+static bool is_well(struct term health)
+{
+    struct term status;
+
+    return term_map_find(health, "status", &status) &&
+           term_is_atom(status, "ok");
+}
+
+/* Once, however often it is asked for. Calls are taken until another router
+ * has the name, or there is none. */
 static void drain(void *context)
 {
+    static const struct node_handover handover = {
+        .question = {"w\6health", 8},
+        .is_well = is_well,
+    };
     struct server *server = context;
     struct service *service = &server->service;
 
     if (service->draining)
         return;
-    log_line(LOG_INFO, "server", "draining in_flight=%zu", service->in_flight);
-    service->draining = true;
+    log_event(LOG_INFO, "server", "draining",
+              LOG_FIELDS(log_count("in_flight", service->in_flight)));
+    tell_draining(server);
+    service->draining = service->handing_over = true;
     if (service->queue)
         queue_drain(service->queue);
     loop_timer_start(&service->loop, &server->drain_limit,
                      (uint64_t)service->config->drain_timeout_ms,
                      on_drain_limit, server);
-    node_release_name(service->node, NAME_RELEASE_MS, on_name_released, server);
+    node_hand_over_name(service->node, &handover, HAND_OVER_MS, on_handed_over,
+                        server);
 }
 
 /* An end that is nearer stays. */
@@ -165,7 +220,8 @@ static void reload_on_signal(struct service *service)
     struct error err;
 
     if (!reload_start(service, &nobody, &nowhere, &err))
-        log_line(LOG_WARN, "server", "SIGHUP: %s", err.message);
+        log_event(LOG_WARN, "server", "no reload on SIGHUP",
+                  LOG_FIELDS(log_text("reason", slice_of(err.message))));
 }
 
 static void on_signal(void *context, int signal)
@@ -181,7 +237,8 @@ static void on_signal(void *context, int signal)
         loop_stop(&server->service.loop);
         return;
     }
-    log_line(LOG_INFO, "server", "signal=%d", signal);
+    log_event(LOG_INFO, "server", "stopping on a signal",
+              LOG_FIELDS(log_integer("signal", signal)));
     server->signalled = true;
     drain(server);
 }
@@ -191,21 +248,33 @@ static void on_signal(void *context, int signal)
 static void on_ready(void *context)
 {
     struct server *server = context;
+    char status[300];
 
-    log_line(LOG_INFO, "server", "node=%s ready",
-             server->service.config->node_name);
+    server->service.ready = true;
+    log_event(LOG_INFO, "server", "ready",
+              LOG_FIELDS(log_text(
+                  "node", slice_of(server->service.config->node_name))));
     printf("ready %s\n", server->service.config->node_name);
     fflush(stdout);
+    snprintf(status, sizeof(status), "ready as %s",
+             server->service.config->node_name);
+    systemd_ready(&server->service.systemd, status);
     if (server->service.queue)
         queue_open(server->service.queue);
+}
+
+static void fail_start(struct server *server, const struct error *err)
+{
+    log_event(LOG_ERROR, "server", "cannot start",
+              LOG_FIELDS(log_text("reason", slice_of(err->message))));
+    server->exit_code = EXIT_CANNOT_START;
 }
 
 static void on_failed(void *context, const struct error *err)
 {
     struct server *server = context;
 
-    log_line(LOG_ERROR, "server", "cannot start: %s", err->message);
-    server->exit_code = EXIT_CANNOT_START;
+    fail_start(server, err);
     loop_stop(&server->service.loop);
 }
 
@@ -258,8 +327,9 @@ static void on_peer_up(void *context, uint64_t connection, struct slice peer)
     struct server *server = context;
 
     access_peer_up(&server->service, connection, peer);
-    log_line(LOG_INFO, "server", "peer=%.*s connection=%llu up",
-             SLICE_ARG(peer), (unsigned long long)connection);
+    log_event(LOG_INFO, "server", "peer up",
+              LOG_FIELDS(log_text("peer", peer),
+                         log_count("connection", connection)));
 }
 
 static void on_peer_down(void *context, uint64_t connection, struct slice peer)
@@ -267,8 +337,9 @@ static void on_peer_down(void *context, uint64_t connection, struct slice peer)
     struct server *server = context;
 
     access_peer_down(&server->service, connection);
-    log_line(LOG_INFO, "server", "peer=%.*s connection=%llu down",
-             SLICE_ARG(peer), (unsigned long long)connection);
+    log_event(LOG_INFO, "server", "peer down",
+              LOG_FIELDS(log_text("peer", peer),
+                         log_count("connection", connection)));
 }
 
 static void on_peer_drained(void *context, uint64_t connection)
@@ -338,10 +409,13 @@ static void set_up_service(struct server *server, struct settings *settings)
     loop_init(&service->loop);
     service->started_ms = loop_now_ms(&service->loop);
     set_up_tables(service);
-    arena_init(&service->spare, 0);
+    arena_init(&service->spare, CALL_BLOCK);
     buf_init(&service->value, (size_t)config->max_frame_bytes);
     buf_init(&service->head, (size_t)config->max_frame_bytes);
     buf_init(&service->asked, SIZE_MAX);
+    buf_init(&service->policy, POLICY_MAX);
+    service->meters = meters_new(service->seed);
+    service->history = history_new();
     service->supply = supply_new(service->seed);
     settings_apply(settings, service->supply);
     service->spending = spending_new(service);
@@ -404,9 +478,12 @@ static void release(struct server *server)
     job_cancel(LIST_ENTRY(link, struct job, link));
     loop_timer_stop(&server->drain_limit);
     loop_timer_stop(&server->end);
+    loop_timer_stop(&server->tell_log);
+    systemd_stop(&service->systemd);
     parent_stop(&server->parent);
     scripts_free(service->scripts);
     queue_free(service->queue);
+    web_free(service->web);
     node_free(service->node);
     watchers_release(service);
     http_free(service->upstream.http);
@@ -423,10 +500,24 @@ static void release(struct server *server)
     buf_release(&service->value);
     buf_release(&service->head);
     buf_release(&service->asked);
+    buf_release(&service->policy);
     loop_release(&service->loop);
+    log_batch_end();
+    meters_free(service->meters);
+    history_free(service->history);
     supply_free(service->supply);
     settings_drop(service->settings);
     tls_context_free(server->tls);
+}
+
+/* Lines that were not written are told also when no further ones come. */
+static void tell_log(void *context)
+{
+    struct server *server = context;
+
+    log_tell();
+    loop_timer_start(&server->service.loop, &server->tell_log, TELL_LOG_MS,
+                     tell_log, server);
 }
 
 enum exit_code server_run(struct settings *settings, int argc,
@@ -439,7 +530,9 @@ enum exit_code server_run(struct settings *settings, int argc,
     struct error err;
 
     if (config->tls_dist && !(server->tls = settings_tls(config, &err))) {
-        log_line(LOG_ERROR, "server", "%s: %s", err.path, err.message);
+        log_event(LOG_ERROR, "server", "TLS cannot be used",
+                  LOG_FIELDS(log_text("path", slice_of(err.path)),
+                             log_text("reason", slice_of(err.message))));
         mem_free(server);
         return EXIT_CONFIGURATION;
     }
@@ -451,8 +544,17 @@ enum exit_code server_run(struct settings *settings, int argc,
     if (supervisor)
         parent_start(&server->parent, &server->service, STDIN_FILENO,
                      supervisor, &parent_events, server);
-    node_start(server->service.node, (uint64_t)config->startup_timeout_ms);
-    loop_run(&server->service.loop);
+    else /* what the supervisor inherited of systemd is its own */
+        systemd_start(&server->service.systemd, &server->service.loop);
+    log_batch_start();
+    loop_on_turn_end(&server->service.loop, log_flush);
+    tell_log(server);
+    if (pages_start(&server->service, &err)) {
+        node_start(server->service.node, (uint64_t)config->startup_timeout_ms);
+        loop_run(&server->service.loop);
+    } else {
+        fail_start(server, &err);
+    }
     exit_code = server->exit_code;
     release(server);
     mem_free(server);

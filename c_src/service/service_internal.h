@@ -10,6 +10,9 @@
 #include "llm_router/base/map.h"
 #include "llm_router/core/fair_queue.h"
 #include "llm_router/dist/node.h"
+#include "llm_router/loop/systemd.h"
+#include "llm_router/metrics/history.h"
+#include "llm_router/metrics/meters.h"
 #include "llm_router/service/attempt.h"
 #include "llm_router/service/settings.h"
 #include "llm_router/service/stats.h"
@@ -25,6 +28,10 @@ struct line {
     struct loop_task wake;
 };
 
+/* The first block of a call's arena: with its header it is 3.25 KiB, which holds
+ * the job of an ordinary call and its prompt. */
+enum { CALL_BLOCK = 3328 - 48 };
+
 struct service {
     struct settings *settings;
     const struct config *config; /* of the settings */
@@ -32,12 +39,18 @@ struct service {
     const char *const *argv; /* for a reload */
     struct reload *reload;   /* one that is under way, or NULL */
     struct loop loop;
+    struct systemd systemd;
     struct node *node;
     struct upstream upstream;
     struct supply *supply;
     struct spending *spending;
     struct queue *queue; /* NULL: there is none */
     struct stats stats;
+    struct meters *meters;
+    struct history *history;
+    struct web *web;   /* NULL: no HTTP */
+    struct buf policy; /* of the status page */
+    bool ready;        /* the node can be called */
     uint64_t started_ms;
     uint64_t seed;   /* of maps whose keys strangers choose */
     uint64_t chance; /* state of the generator behind retry jitter */
@@ -50,6 +63,7 @@ struct service {
     struct list lines;  /* one for each provider that somebody waited for */
     struct list paused; /* streams whose receiver is slow */
     bool draining;
+    bool handing_over; /* draining, and calls are still taken */
     void (*on_drain)(void *context); /* somebody called `drain` */
     void (*on_idle)(void *context);  /* draining and the last job is done */
     void *context;                   /* of both */
@@ -162,6 +176,9 @@ enum job_state {
     JOB_CANCELLED,
 };
 
+/* What a job's time goes to, by its state. */
+enum time_share { SHARE_OWN, SHARE_WAITING, SHARE_PROVIDER, SHARE_COUNT };
+
 /* What is known of a question by which its answer may be shared. */
 struct asked {
     bool known; /* the digest was made */
@@ -197,6 +214,8 @@ struct job {
     int retries; /* of the current question to the current candidate */
     uint64_t started_ms;
     uint64_t started_ns, first_token_ns; /* loop_now_ns; 0: not yet */
+    uint64_t since_ns;                   /* it is in its state */
+    uint64_t spent_ns[SHARE_COUNT];      /* in the states before */
     uint64_t deadline_ms;
     uint64_t timeout_ms; /* it begins with the first attempt; 0: it has begun */
     int64_t input_tokens; /* estimate */
@@ -337,6 +356,32 @@ void notices_joined(const struct job *job, const struct taker *taker);
 void notices_left(const struct job *job, const struct taker *taker,
                   const struct error *err);
 
+/* The end of requests and provider calls (record.c): counted, measured, logged,
+ * told to who watches. Once for each. */
+
+/* `err` NULL: well; ERR_CANCELLED: nobody waits any more. */
+void record_job(const struct job *job, const struct account *account,
+                const struct error *err);
+/* Requests that became no job: refused, or answered from memory (`account`
+ * NULL: by their request_id). */
+void record_refused(struct service *service, const struct call *call,
+                    const struct origin *origin, const struct error *err);
+void record_remembered(struct service *service, const struct call *call,
+                       const struct origin *origin,
+                       const struct account *account);
+/* A taker that had joined a job gets its answer, or leaves. */
+void record_left(const struct job *job, const struct taker *taker,
+                 const struct error *err);
+
+/* ERR_CANCELLED: it was aborted. */
+struct call_end {
+    enum error_code error;
+    const struct usage *usage;
+    double cost_usd; /* NAN: unknown */
+};
+void record_call(const struct job *job, const struct attempt *attempt,
+                 const struct call_end *end);
+
 /* call_with_script (scripts.c): the script makes the messages, in a process of
  * its own; then the request goes on as any other. */
 struct scripts *scripts_new(struct service *service);
@@ -388,14 +433,21 @@ void access_release(struct service *service);
 
 /* The PostgreSQL queue (queue*.c). */
 
+struct queue_counters {
+    uint64_t read, done, failed, dead, returned, lost, stored_before;
+    uint64_t enqueued, notices;
+};
+
 /* NULL: none is configured. */
 struct queue *queue_new(struct service *service);
 /* The node can be called: from now on messages are taken. */
 void queue_open(struct queue *queue);
 /* A new configuration was taken over. */
 void queue_changed(struct queue *queue);
-/* No more is taken; what was not begun goes back, who awaits is told. */
+/* No more is read; what was not begun goes back. */
 void queue_drain(struct queue *queue);
+/* No more calls are taken: who awaits is told. */
+void queue_refuse(struct queue *queue);
 /* Is nothing held, stored or given back any more? NULL is allowed. */
 bool queue_is_idle(const struct queue *queue);
 void queue_free(struct queue *queue);
@@ -444,11 +496,44 @@ void dispatch_queued(struct service *service, struct queued *queued,
                      const struct request *request);
 void dispatch_close(struct service *service, struct arena_mark mark);
 
+/* What is measured when somebody asks (figures.c). */
+
+struct queue_figures {
+    bool up;
+    int64_t depth, oldest_s, lag_ms; /* < 0: not known */
+    uint64_t in_flight, unstored, awaited, reconnects;
+    struct queue_counters counters;
+};
+void queue_figures(const struct queue *queue, struct queue_figures *figures);
+
+struct figures {
+    uint64_t uptime_ms;
+    uint64_t resident_bytes, cpu_us;
+    uint64_t open_descriptors, descriptor_limit;
+    uint64_t longest_stall_ms;
+    uint64_t failed; /* requests, by whatever error */
+    struct node_stats node;
+    struct http_stats http;
+    struct queue_figures queue; /* zeros: there is none */
+};
+void figures_take(const struct service *service, struct figures *figures);
+
+/* /metrics, /status.json, and the HTTP server that has them (pages.c). False:
+ * it cannot listen. */
+void metrics_put(const struct service *service, struct buf *out);
+void status_put(const struct service *service, struct buf *out);
+bool pages_start(struct service *service, struct error *err);
+
+/* Can it be called, and is it to be? */
+bool service_is_ready(const struct service *service);
+
 /* info.c: what the operations without a provider answer; each writes a term
  * without version byte to `out`. */
+struct slice info_version(void);
 void info_put_version(const struct service *service, struct buf *out);
 void info_put_health(const struct service *service, struct buf *out);
 void info_put_stats(const struct service *service, struct buf *out);
+void info_put_status_text(const struct service *service, struct buf *out);
 void info_put_status(const struct service *service, struct buf *out);
 void info_put_models(const struct service *service, struct buf *out);
 void info_put_model_names(const struct service *service, struct buf *out);

@@ -7,6 +7,7 @@
 #include "llm_router/provider/provider.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static bool check_dialects(const struct config *config, struct error *err)
 {
@@ -68,11 +69,6 @@ static bool check_database(const struct config *config, struct error *err)
 
 static bool check(const struct config *config, struct error *err)
 {
-    enum log_level level;
-
-    if (!log_level_parse(config->log_level, &level))
-        return error_at(err, ERR_INVALID_REQUEST, "log.level",
-                        "must be error, warn, info or debug");
     return check_dialects(config, err) && check_tls(config, err) &&
            check_database(config, err);
 }
@@ -102,6 +98,40 @@ static void make_routing(struct settings *settings)
     };
 }
 
+/* The supervisor reads the lines, and reads logfmt. */
+static void set_log_format(const struct config *config, struct slice name)
+{
+    enum log_format format = LOG_LOGFMT;
+
+    if (!config->supervised)
+        log_format_parse(name, &format);
+    log_set_format(format);
+}
+
+static void apply_log(const struct config *config)
+{
+    struct log_levels levels;
+    struct error err;
+
+    if (log_levels_parse(config->log_level, &levels, &err))
+        log_set_levels(&levels);
+    set_log_format(config, config->log_format);
+}
+
+/* What is odd about the first configuration is logged before its own format is
+ * known. */
+static bool load(struct settings *settings, const struct settings *previous,
+                 struct error *err)
+{
+    struct config *config = &settings->config;
+
+    if (!previous)
+        set_log_format(config, slice_of(getenv("LLM_ROUTER_LOG_FORMAT")));
+    return config_load(config, previous ? &previous->config : NULL, err) &&
+           check(config, err) &&
+           assets_load(&config->arena, config, &settings->assets, err);
+}
+
 struct settings *settings_load(int argc, const char *const *argv,
                                const struct handover *handed,
                                const struct settings *previous,
@@ -115,11 +145,7 @@ struct settings *settings_load(int argc, const char *const *argv,
     if (handed)
         config_hand_over(&settings->config, handed);
     if (!config_parse_arguments(&settings->config, argc, argv, &command, err) ||
-        !config_load(&settings->config, previous ? &previous->config : NULL,
-                     err) ||
-        !check(&settings->config, err) ||
-        !assets_load(&settings->config.arena, &settings->config,
-                     &settings->assets, err)) {
+        !load(settings, previous, err)) {
         settings_drop(settings);
         return NULL;
     }
@@ -165,10 +191,8 @@ const struct config_key *settings_key(const struct config_provider *provider,
 void settings_apply(const struct settings *settings, struct supply *supply)
 {
     const struct config *config = &settings->config;
-    enum log_level level;
 
-    if (log_level_parse(config->log_level, &level))
-        log_set_level(level);
+    apply_log(config);
     supply_declare_begin(supply, &config->budget);
     for (size_t i = 0; i < config->provider_count; i++) {
         const struct config_provider *provider = &config->providers[i];

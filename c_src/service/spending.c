@@ -80,8 +80,10 @@ static int save(const struct spending *spending)
 static void log_failure(const struct spending *spending)
 {
     if (spending->result != 0)
-        log_line(LOG_ERROR, "spending", "cannot write %s: %s", spending->path,
-                 strerror(spending->result));
+        log_event(LOG_ERROR, "spending", "what is spent cannot be written",
+                  LOG_FIELDS(log_text("file", slice_of(spending->path)),
+                             log_text("reason",
+                                      slice_of(strerror(spending->result)))));
 }
 
 static void take_text(struct spending *spending)
@@ -164,7 +166,9 @@ static void load(struct spending *spending)
     if (!file_read(&arena, spending->path, SPENDING_MAX, FILE_ANY, &text,
                    &err) ||
         !supply_read_spending(spending->service->supply, text, &clock, &err))
-        log_line(LOG_ERROR, "spending", "%s: %s", spending->path, err.message);
+        log_event(LOG_ERROR, "spending", "what was spent cannot be read",
+                  LOG_FIELDS(log_text("file", slice_of(spending->path)),
+                             log_text("reason", slice_of(err.message))));
     arena_release(&arena);
 }
 

@@ -86,7 +86,7 @@ void taker_leave(struct service *service, struct taker *taker)
     struct error err;
 
     error_set(&err, ERR_CANCELLED, "nobody waits any more");
-    notices_left(job, taker, &err);
+    record_left(job, taker, &err);
     taker_unwatch(service, taker);
     list_remove(&taker->link);
     if (list_is_empty(&job->takers))

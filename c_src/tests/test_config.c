@@ -246,14 +246,29 @@ static void what_is_spent_is_kept_where_the_system_keeps_state(void **state)
     assert_slice(config.state_file, "/srv/spent.json");
 }
 
-static void a_log_level_is_one_of_four(void **state)
+static void a_log_level_names_what_is_unknown(void **state)
 {
     (void)state;
     setenv("LLM_ROUTER_LOG_LEVEL", "loud", 1);
     assert_false(load());
     assert_string_equal(err.path, "LLM_ROUTER_LOG_LEVEL");
-    setenv("LLM_ROUTER_LOG_LEVEL", "debug", 1);
+    assert_non_null(strstr(err.message, "'loud'"));
+    setenv("LLM_ROUTER_LOG_LEVEL", "info,dits=debug", 1);
+    assert_false(load());
+    assert_non_null(strstr(err.message, "'dits'"));
+    setenv("LLM_ROUTER_LOG_LEVEL", "warn,dist=debug", 1);
     assert_true(load());
+}
+
+static void a_log_format_is_one_of_two(void **state)
+{
+    (void)state;
+    setenv("LLM_ROUTER_LOG_FORMAT", "xml", 1);
+    assert_false(load());
+    assert_string_equal(err.path, "LLM_ROUTER_LOG_FORMAT");
+    setenv("LLM_ROUTER_LOG_FORMAT", "json", 1);
+    assert_true(load());
+    assert_slice(config.log_format, "json");
 }
 
 int main(void)
@@ -272,7 +287,8 @@ int main(void)
         TEST(tls_wants_all_its_files),
         TEST(money_and_booleans_come_from_the_environment_too),
         TEST(what_is_spent_is_kept_where_the_system_keeps_state),
-        TEST(a_log_level_is_one_of_four),
+        TEST(a_log_level_names_what_is_unknown),
+        TEST(a_log_format_is_one_of_two),
     };
 
     RUN(tests);

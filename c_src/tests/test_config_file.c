@@ -35,7 +35,7 @@ static void a_wrong_key_is_named_with_file_line_and_column(void **state)
         {"{\"tls\": {\"ca_file\": \"a\\nb\"}}", "tls.ca_file",
          "must not have control characters"},
         {"{\"log\": {\"level\": \"loud\"}}", "log.level",
-         "must be error, warn, info or debug"},
+         "'loud' is not error, warn, info or debug"},
         {"{\"a\\nb\": 1}", "a?b", "a?b: there is no such key"},
         {"{\"allow\": {\"call\": [\"*\",\n\"a b\"]}}", "allow.call[1]",
          "line 2, column 1: allow.call[1]: entry 2 is not a pattern"},

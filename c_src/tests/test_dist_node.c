@@ -1625,6 +1625,292 @@ static void giving_up_a_name_nobody_answers_for_has_a_limit(void **state)
     peer_close(&peer);
 }
 
+/* Handing the first name over: what the peer is asked then, in a row. */
+
+static const struct slice OTHER = SLICE_LITERAL("other@127.0.0.1");
+static struct buf other_pid = {.max = SIZE_MAX};
+
+static struct slice pid_of_other(uint32_t number)
+{
+    buf_clear(&other_pid);
+    term_put_pid(&other_pid, OTHER, number, 0, 5);
+    return buf_slice(&other_pid);
+}
+
+/* Without those for nodes, and for the second name, which come now and then. */
+static void receive_handover_question(struct test_peer *peer,
+                                      struct question *question)
+{
+    static const struct slice none = SLICE_LITERAL("j");
+    struct term element;
+    struct slice name;
+
+    for (;;) {
+        receive_any_question(peer, question);
+        if (term_is_atom(question->module, "erlang"))
+            answer_question(peer, question, NULL, none);
+        else if (term_tuple_of(question->name, 2, &element) &&
+                 term_atom(term_next(element), &name) &&
+                 slice_equal(name, slice_of(options.name)))
+            answer_question(peer, question, NULL, own_pid(peer));
+        else
+            return;
+    }
+}
+
+static bool is_well(struct term answer)
+{
+    return term_is_atom(answer, "well");
+}
+
+static void hand_over(uint64_t timeout_ms)
+{
+    static const struct node_handover how = {.question = {"w\3how", 5},
+                                             .is_well = is_well};
+
+    node_hand_over_name(node, &how, timeout_ms, on_done, NULL);
+}
+
+/* The name is ours there, and the handover has begun. */
+static void connect_handing_over(struct test_peer *peer, uint64_t timeout_ms)
+{
+    connect_visible(peer);
+    answer_global(peer, "whereis_name", NULL, node_service_pid(node));
+    turn_until(holds_name);
+    hand_over(timeout_ms);
+    answer_global(peer, "whereis_name", NULL, node_service_pid(node));
+}
+
+/* [some_name, {llm_router, Us}, {llm_router, Other}, ...], so many others */
+static void answer_names(struct test_peer *peer, size_t others)
+{
+    const struct slice self = SLICE_LITERAL("router@127.0.0.1");
+    struct question question;
+    struct buf names;
+
+    receive_handover_question(peer, &question);
+    assert_true(term_is_atom(question.function, "registered_names"));
+    buf_init(&names, 1024);
+    term_put_list(&names, 2 + others);
+    term_put_atom(&names, "some_name");
+    for (size_t i = 0; i <= others; i++) {
+        term_put_tuple(&names, 2);
+        term_put_atom(&names, "llm_router");
+        term_put_atom_slice(&names, i == 0 ? self : OTHER);
+    }
+    term_put_nil(&names);
+    answer_question(peer, &question, NULL, buf_slice(&names));
+    buf_release(&names);
+}
+
+static void answer_other(struct test_peer *peer, uint32_t number)
+{
+    struct question question;
+    struct term element;
+    struct slice name;
+
+    receive_handover_question(peer, &question);
+    assert_true(term_is_atom(question.function, "whereis_name"));
+    assert_true(term_tuple_of(question.name, 2, &element));
+    assert_true(term_atom(term_next(element), &name));
+    assert_slice(name, "other@127.0.0.1");
+    answer_question(peer, &question, NULL, pid_of_other(number));
+}
+
+/* gen_server:call(Pid, how, _) */
+static void answer_how(struct test_peer *peer, const char *atom)
+{
+    struct question question;
+
+    receive_handover_question(peer, &question);
+    assert_true(term_is_atom(question.module, "gen_server"));
+    assert_true(is_reference(question.name, pid_of_other(1)));
+    assert_true(term_is_atom(question.pid, "how"));
+    answer_question(peer, &question, atom, slice_of(NULL));
+}
+
+static void receive_registration(struct test_peer *peer,
+                                 struct question *question)
+{
+    receive_handover_question(peer, question);
+    assert_true(term_is_atom(question->function, "re_register_name"));
+    assert_true(term_is_atom(question->name, "llm_router"));
+    assert_true(is_reference(question->pid, pid_of_other(1)));
+}
+
+static void answer_registration(struct test_peer *peer)
+{
+    struct question question;
+
+    receive_registration(peer, &question);
+    answer_question(peer, &question, "yes", slice_of(NULL));
+}
+
+static void a_name_is_handed_over_to_a_router_that_is_well(void **state)
+{
+    struct test_peer peer;
+    uint64_t given;
+
+    (void)state;
+    start_ready();
+    connect_handing_over(&peer, 10000);
+    answer_names(&peer, 1);
+    answer_other(&peer, 3);
+    answer_how(&peer, "well");
+    answer_registration(&peer);
+    answer_how(&peer, "well");
+    answer_global(&peer, "whereis_name", NULL, pid_of_other(1));
+    turn_until(lost_name);
+    given = uv_hrtime();
+    turn_until(is_done);
+    assert_true(uv_hrtime() - given > UINT64_C(1000000000));
+    peer_close(&peer);
+}
+
+/* The first is no router of this kind, the second not well, the third no
+ * longer so when the name is his; there is no fourth. */
+static void who_cannot_take_a_name_is_passed_over(void **state)
+{
+    struct test_peer peer;
+    uint64_t begun;
+
+    (void)state;
+    start_ready();
+    begun = uv_hrtime();
+    connect_handing_over(&peer, 10000);
+    answer_names(&peer, 3);
+    answer_other(&peer, 9);
+    answer_other(&peer, 3);
+    answer_how(&peer, "ill");
+    answer_other(&peer, 3);
+    answer_how(&peer, "well");
+    answer_registration(&peer);
+    answer_how(&peer, "ill");
+    turn_until(is_done);
+    assert_true(uv_hrtime() - begun < UINT64_C(1000000000));
+    peer_close(&peer);
+}
+
+static void who_does_not_answer_is_passed_over(void **state)
+{
+    struct test_peer peer;
+    struct question question;
+
+    (void)state;
+    start_ready();
+    connect_handing_over(&peer, 10000);
+    answer_names(&peer, 2);
+    receive_handover_question(&peer, &question);
+    answer_other(&peer, 3);
+    receive_handover_question(&peer, &question);
+    turn_until(is_done);
+    peer_close(&peer);
+}
+
+static void without_another_router_a_handover_is_done_at_once(void **state)
+{
+    struct test_peer peer;
+    uint64_t begun;
+
+    (void)state;
+    start_ready();
+    begun = uv_hrtime();
+    connect_handing_over(&peer, 10000);
+    answer_names(&peer, 0);
+    turn_until(is_done);
+    assert_true(uv_hrtime() - begun < UINT64_C(1000000000));
+    peer_close(&peer);
+}
+
+/* Who has it may be handing it over to us. */
+static void who_does_not_have_the_name_waits_for_it_too(void **state)
+{
+    struct test_peer peer;
+    uint64_t begun;
+
+    (void)state;
+    start_ready();
+    connect_visible(&peer);
+    answer_global(&peer, "whereis_name", NULL, own_pid(&peer));
+    begun = uv_hrtime();
+    hand_over(10000);
+    answer_global(&peer, "whereis_name", NULL, own_pid(&peer));
+    turn_until(is_done);
+    assert_true(uv_hrtime() - begun > UINT64_C(1000000000));
+    peer_close(&peer);
+}
+
+/* When the lock of the cluster is held the registration comes later, and what
+ * it registers is not to be taken away then. */
+static void a_registration_that_takes_long_is_left_alone(void **state)
+{
+    struct test_peer peer;
+    struct question question;
+    uint64_t begun = uv_hrtime();
+
+    (void)state;
+    start_ready();
+    connect_handing_over(&peer, 100);
+    answer_names(&peer, 1);
+    answer_other(&peer, 3);
+    answer_how(&peer, "well");
+    receive_registration(&peer, &question);
+    turn_until(is_done);
+    seen.done = 0;
+    node_release_name(node, 10000, on_done, NULL);
+    turn_until(is_done);
+    assert_true(uv_hrtime() - begun < UINT64_C(5000000000));
+    peer_close(&peer);
+}
+
+static void a_handover_ends_with_the_peer_that_is_asked(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    connect_handing_over(&peer, 10000);
+    answer_names(&peer, 1);
+    answer_other(&peer, 3);
+    peer_close(&peer);
+    turn_until(is_done);
+}
+
+/* Not even where it means nobody. */
+static void a_name_that_is_handed_over_is_not_registered_again(void **state)
+{
+    struct test_peer peer;
+    struct question question;
+
+    (void)state;
+    start_ready();
+    hand_over(10000);
+    turn_until(is_done);
+    connect_visible(&peer);
+    for (int i = 0; i < 4; i++) {
+        receive_question(&peer, &question);
+        assert_true(term_is_atom(question.function, "whereis_name"));
+        answer_question(&peer, &question, "undefined", slice_of(NULL));
+    }
+    peer_close(&peer);
+}
+
+static void a_node_is_freed_during_a_handover(void **state)
+{
+    struct test_peer peer;
+
+    (void)state;
+    start_ready();
+    connect_handing_over(&peer, 10000);
+    answer_names(&peer, 1);
+    node_free(node);
+    node = NULL;
+    await_close(&peer);
+    turn_for(50);
+    assert_int_equal(seen.done, 0);
+    peer_close(&peer);
+}
+
 static void closing_sends_what_is_queued_and_leaves_epmd(void **state)
 {
     static const struct slice hello = SLICE_LITERAL("w\5hello");
@@ -1659,6 +1945,7 @@ static int release_terms(void **state)
     (void)state;
     buf_release(&self_pid);
     buf_release(&reference);
+    buf_release(&other_pid);
     return 0;
 }
 
@@ -1716,6 +2003,15 @@ int main(void)
         TEST(a_kill_takes_nothing_away_but_makes_ask),
         TEST(a_conflict_is_won_by_the_smaller_node_name),
         TEST(giving_up_a_name_nobody_answers_for_has_a_limit),
+        TEST(a_name_is_handed_over_to_a_router_that_is_well),
+        TEST(who_cannot_take_a_name_is_passed_over),
+        TEST(who_does_not_answer_is_passed_over),
+        TEST(without_another_router_a_handover_is_done_at_once),
+        TEST(who_does_not_have_the_name_waits_for_it_too),
+        TEST(a_registration_that_takes_long_is_left_alone),
+        TEST(a_handover_ends_with_the_peer_that_is_asked),
+        TEST(a_name_that_is_handed_over_is_not_registered_again),
+        TEST(a_node_is_freed_during_a_handover),
         TEST(closing_sends_what_is_queued_and_leaves_epmd),
         TEST(closing_before_the_start_is_done_works),
     };

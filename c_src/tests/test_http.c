@@ -153,6 +153,14 @@ static void die_at_second(struct server *server, int peer, int number)
     server_read(server, peer);
 }
 
+/* The same, when nobody thinks of the request any more. */
+static void die_later(struct server *server, int peer, int number)
+{
+    die_at_second(server, peer, number);
+    if (number == 0)
+        sleep_ms(50);
+}
+
 static void answer_with_hints(struct server *server, int peer, int number)
 {
     (void)number;
@@ -348,6 +356,127 @@ static void a_large_body_is_sent_without_asking_first(void **state)
     assert_int_equal(server_body_size(server->last), sizeof(big));
     assert_null(strstr(server->last, "Expect"));
     finish(server);
+    forget(&call);
+}
+
+/* A body that is made for the transfer, and gone when it was sent. */
+
+static const char *made; /* what make_body makes; NULL: nothing */
+static struct buf lent;  /* of that */
+static unsigned times_made, times_sent;
+
+static struct slice make_body(void *context, uint64_t transfer)
+{
+    const struct call *call = context;
+
+    assert_true(transfer == call->id);
+    assert_false(call->done);
+    times_made++;
+    buf_release(&lent);
+    if (!made)
+        return slice_make(NULL, 0);
+    buf_append_text(&lent, made);
+    return buf_slice(&lent);
+}
+
+static void on_sent(void *context, uint64_t transfer)
+{
+    const struct call *call = context;
+
+    assert_true(transfer == call->id);
+    assert_false(call->done);
+    times_sent++;
+    buf_release(&lent);
+}
+
+static void ask_with_made_body(struct call *call, const char *url,
+                               const char *body)
+{
+    const struct http_events with_body = {
+        .make_body = make_body,
+        .on_sent = on_sent,
+        .on_headers = on_headers,
+        .on_body = on_body,
+        .on_done = on_done,
+    };
+    struct http_request request = request_to(url);
+
+    made = body;
+    times_made = times_sent = 0;
+    buf_init(&lent, 1 << 20);
+    buf_init(&call->body, 1 << 20);
+    request.body = slice_make(NULL, 0);
+    call->id = http_submit(http, &request, &with_body, call);
+    assert_int_equal(times_made, 0);
+    waiting++;
+    loop_run(&loop);
+    buf_release(&lent);
+}
+
+static void a_body_is_made_at_the_start_and_lent_until_it_was_sent(void **state)
+{
+    struct server *server = server_start(answer_each);
+    struct call call = {0};
+
+    (void)state;
+    ask_with_made_body(&call, server_url(server), "{\"made\":1}");
+    assert_int_equal(call.outcome.end, HTTP_WHOLE);
+    assert_int_equal(times_made, 1);
+    assert_int_equal(times_sent, 1);
+    assert_int_equal(strncmp(server->last, "POST /v1 HTTP/1.1\r\n", 19), 0);
+    assert_non_null(strstr(server->last, "\r\n\r\n{\"made\":1}"));
+    finish(server);
+    forget(&call);
+}
+
+static void a_large_body_is_lent_until_all_of_it_was_sent(void **state)
+{
+    enum { SIZE = 60000 };
+    static char big[SIZE + 1];
+    struct server *server = server_start(answer_each);
+    struct call call = {0};
+
+    (void)state;
+    memset(big, 'x', SIZE);
+    ask_with_made_body(&call, server_url(server), big);
+    assert_int_equal(call.outcome.end, HTTP_WHOLE);
+    assert_int_equal(times_sent, 1);
+    assert_int_equal(server_body_size(server->last), SIZE);
+    finish(server);
+    forget(&call);
+}
+
+static void a_body_that_has_to_be_sent_again_is_made_again(void **state)
+{
+    struct server *server = server_start(die_later);
+    struct http_request request = request_to(server_url(server));
+    struct call first = {0}, second = {0};
+
+    (void)state;
+    ask(&first, &request);
+    ask_with_made_body(&second, server_url(server), "{\"again\":1}");
+    assert_int_equal(second.outcome.end, HTTP_WHOLE);
+    assert_int_equal(times_made, 2);
+    assert_int_equal(times_sent, 2);
+    assert_int_equal(server->requests, 3);
+    assert_non_null(strstr(server->last, "\r\n\r\n{\"again\":1}"));
+    finish(server);
+    forget(&first);
+    forget(&second);
+}
+
+static void a_transfer_without_the_body_it_wants_is_stopped(void **state)
+{
+    struct server *server = server_start(answer_each);
+    struct call call = {0};
+
+    (void)state;
+    ask_with_made_body(&call, server_url(server), NULL);
+    assert_int_equal(call.outcome.end, HTTP_STOPPED);
+    assert_int_equal(call.outcome.status, 0);
+    assert_int_equal(times_sent, 0);
+    finish(server);
+    assert_int_equal(server->requests, 0);
     forget(&call);
 }
 
@@ -1168,6 +1297,10 @@ int main(void)
         TEST(a_post_arrives_as_it_was_written),
         TEST(a_request_without_a_body_is_a_get),
         TEST(a_large_body_is_sent_without_asking_first),
+        TEST(a_body_is_made_at_the_start_and_lent_until_it_was_sent),
+        TEST(a_large_body_is_lent_until_all_of_it_was_sent),
+        TEST(a_body_that_has_to_be_sent_again_is_made_again),
+        TEST(a_transfer_without_the_body_it_wants_is_stopped),
         TEST(a_refused_connection_is_named),
         TEST(a_connection_that_does_not_come_times_out),
         TEST(a_silent_server_times_out),

@@ -132,7 +132,11 @@ static inline void on_done(void *context, uint64_t transfer,
         loop_stop(&loop);
 }
 
-static const struct http_events events = {on_headers, on_body, on_done};
+static const struct http_events events = {
+    .on_headers = on_headers,
+    .on_body = on_body,
+    .on_done = on_done,
+};
 static const char *const header_lines[] = {"Content-Type: application/json",
                                            "Authorization: Bearer secret"};
 

@@ -335,7 +335,7 @@ static void a_plain_request_has_turns_and_the_key_in_a_header(void **state)
     assert_string_equal(bed.request.url,
                         "https://models.example/v1beta/models/"
                         "model-1:streamGenerateContent?alt=sse");
-    assert_slice(bed.request.body,
+    assert_slice(bed.body,
                  "{\"contents\":[{\"role\":\"user\",\"parts\":[{\"text\":"
                  "\"Hi\\n\xC3\xBC\"}]}],"
                  "\"systemInstruction\":{\"parts\":[{\"text\":\"Be "

@@ -364,7 +364,7 @@ static void a_plain_request_has_model_messages_and_stream(void **state)
     assert_string_equal(bed.request.url,
                         "https://api.openai.com/v1/chat/completions");
     assert_slice(
-        bed.request.body,
+        bed.body,
         "{\"model\":\"model-1\",\"messages\":["
         "{\"role\":\"system\",\"content\":\"Be \\\"brief\\\"\"},"
         "{\"role\":\"user\",\"content\":\"Hi\\n\xC3\xBC\"}],"

@@ -331,7 +331,7 @@ static void texts_are_sent_to_embed(void **state)
     ask_for_embeddings();
     assert_true(bed_build());
     assert_string_equal(bed.request.url, "https://models.example/embeddings");
-    assert_slice(bed.request.body,
+    assert_slice(bed.body,
                  "{\"model\":\"model-1\",\"input\":[\"one \\\"1\\\"\",\"two\"],"
                  "\"encoding_format\":\"float\"}");
 }

@@ -111,6 +111,78 @@ static void a_model_name_without_end_is_not_believed(void **state)
     assert_int_equal(bed.completion.model.size, 0);
 }
 
+/* Chunks that differ in their text alone are read without a tree: what comes of
+ * them must be what comes of others. */
+
+#define CHUNK(content, rest)                                           \
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":" content \
+    "}" rest "}]}\n\n"
+#define WORD(text) CHUNK("\"" text "\"", "")
+#define LAST CHUNK("\"\"", ",\"finish_reason\":\"stop\"")
+
+static void chunks_that_are_alike_are_read_like_others(void **state)
+{
+    static const struct {
+        const char *body;
+        const char *text; /* NULL: a failure */
+    } rows[] = {
+        {WORD("a") WORD("b") WORD("") WORD("c") LAST, "abc"},
+        {WORD("a") WORD("\\\"b\\n\\u00e4\\ud83d\\ude00") WORD("c") LAST,
+         "a\"b\n\u00e4\U0001F600c"},
+        {WORD("\\n") WORD("a") WORD("b") LAST, "\nab"},
+        {WORD("a") WORD("b\xff") WORD("\\u0000c") LAST, "ab\uFFFDc"},
+        {WORD("a") CHUNK("null", "") WORD("b") LAST, "ab"},
+        {WORD("a") CHUNK("[{\"text\":\"b\"}]", "") WORD("c") LAST, "abc"},
+        {WORD("a") WORD("b\",\"content\":\"c") WORD("d") LAST, "acd"},
+        {WORD("a\",\"content\":\"b") WORD("c\",\"content\":\"d") LAST, "bd"},
+        {WORD("a") CHUNK("\"b\",\"content\":\"c\"", "") LAST, "ac"},
+        {WORD("a") CHUNK("\"b\"", ",\"index\":1") WORD("c") LAST, "ac"},
+        {WORD("stop") CHUNK("\"x\"", ",\"finish_reason\":\"stop\""), "stopx"},
+        {WORD("a") WORD("b") "data: [DONE]\n\n", NULL},
+        {WORD("a") CHUNK("\"b\"", "}],\"error\":[{\"message\":\"no\"") LAST,
+         NULL},
+        {WORD("a") "event: error\n" WORD("b") LAST, NULL},
+        {WORD("a") "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":"
+                   "\"b\n\n" LAST,
+         NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct slice body = slice_of(rows[i].body);
+
+        for (size_t step = 1; step <= body.size; step++) {
+            bool ok = bed_read_split(200, body, 0, step);
+
+            if (ok != (rows[i].text != NULL))
+                fail_msg("row %zu: %s", i, ok ? "read" : "a failure");
+            if (ok)
+                assert_slice(bed.completion.text, rows[i].text);
+        }
+    }
+}
+
+/* The text is only part of what this event says. */
+static void
+chunks_that_say_more_than_a_text_are_asked_for_all_of_it(void **state)
+{
+    static const char chunk[] =
+        "data: {\"choices\":[{\"delta\":{\"content\":\"x\",\"tool_calls\":[{"
+        "\"index\":0,\"id\":\"i\",\"function\":{\"name\":\"f\","
+        "\"arguments\":\"12\"}}]}}]}\n\n";
+    struct slice body = arena_printf(&bed.arena,
+                                     "%s%s" CHUNK("\"\"", ",\"finish_reason\":"
+                                                          "\"tool_calls\""),
+                                     chunk, chunk);
+
+    (void)state;
+    assert_false(bed_read(200, body)); /* 1212 is no object */
+    assert_int_equal(bed.failure.error.code, ERR_BAD_RESPONSE);
+    assert_string_equal(bed.failure.error.message,
+                        "a tool call has no valid name or its arguments are no "
+                        "JSON object");
+}
+
 static void lines_that_are_cut_are_no_answer(void **state)
 {
     struct reader *reader;
@@ -377,6 +449,8 @@ int main(void)
         TEST(comments_without_end_are_too_large),
         TEST(the_first_failure_counts),
         TEST(a_model_name_without_end_is_not_believed),
+        TEST(chunks_that_are_alike_are_read_like_others),
+        TEST(chunks_that_say_more_than_a_text_are_asked_for_all_of_it),
         TEST(lines_that_are_cut_are_no_answer),
         TEST(words_say_more_than_the_status),
         TEST(sentences_say_more_than_the_status),

@@ -202,7 +202,7 @@ static void a_plain_request_is_built(void **state)
     assert_string_equal(bed.request.url, "https://api.openai.com/v1/responses");
     assert_true(bed_has_header("Authorization: Bearer top/secret+key"));
     assert_true(bed_has_header("OpenAI-Organization: org-1"));
-    assert_slice(bed.request.body,
+    assert_slice(bed.body,
                  "{\"model\":\"model-1\",\"input\":["
                  "{\"role\":\"system\",\"content\":\"Be \\\"brief\\\"\"},"
                  "{\"role\":\"user\",\"content\":\"Hi\\n\xC3\xBC\"}],"

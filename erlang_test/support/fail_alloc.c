@@ -1,5 +1,5 @@
-/* Preloaded into the program under test: makes exactly one allocation fail,
- * the n-th after the test has armed it.
+/* Preloaded into the program under test: makes one allocation fail, the n-th
+ * after the test has armed it, or that one and some that follow it.
  *
  *     cc -shared -fPIC -o fail_alloc.so fail_alloc.c
  *     FAIL_ALLOC_CONTROL=FILE LD_PRELOAD=./fail_alloc.so llm_router ...
@@ -16,11 +16,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Written by the test as two little-endian numbers of 64 bits, `armed` last. */
+/* Written by the test as little-endian numbers of 64 bits, `armed` last; it may
+ * be armed before the program starts. A file that ends early has zeros there.
+ */
 struct control {
     _Atomic uint64_t fail_at; /* which allocation fails, from 1; 0: none */
     _Atomic uint64_t count;   /* allocations since it was armed */
     _Atomic uint64_t armed;   /* 0: nothing is counted, nothing fails */
+    _Atomic uint64_t more;    /* how many fail after that one */
 };
 
 /* glibc's own, under the names that nobody overrides. */
@@ -49,7 +52,13 @@ __attribute__((constructor)) static void map_control(void)
 
 static int fails(void)
 {
-    if (!control || !control->armed || ++control->count != control->fail_at)
+    uint64_t number, fail_at;
+
+    if (!control || !control->armed)
+        return 0;
+    number = ++control->count;
+    fail_at = control->fail_at;
+    if (fail_at == 0 || number < fail_at || number - fail_at > control->more)
         return 0;
     errno = ENOMEM;
     return 1;

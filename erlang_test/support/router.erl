@@ -17,7 +17,7 @@
 
 -export([start/1, run/1, stop/1, kill/1, signal/2, await_exit/2]).
 -export([node/1, os_pid/1, rss_kib/1, vm_kib/1, fd_count/1, cpu_ms/1]).
--export([stderr/1, project/0]).
+-export([stderr/1, project/0, program/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(READY_MS, 20000).
@@ -124,6 +124,8 @@ cpu_ms(Router) ->
 stderr(#{stderr := File}) ->
     read(File).
 
+%% The program under test.
+-spec program() -> file:filename().
 program() ->
     case os:getenv("LLM_ROUTER_BIN") of
         false -> filename:join([project(), "priv", "llm_router"]);

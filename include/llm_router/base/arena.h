@@ -2,8 +2,9 @@
  *
  * Allocation never returns NULL (see mem.h). Nothing is freed alone, except
  * that arena_mark/arena_rewind give back all that came after the mark, which
- * is how a retried step starts clean. Blocks grow from `first_block` bytes by
- * half to 64 KiB; larger pieces get a block of their own. */
+ * is how a retried step starts clean. The first block has `first_block` bytes,
+ * each that follows half of what the arena has by then, up to 64 KiB; larger
+ * pieces get a block of their own. */
 #ifndef LLM_ROUTER_BASE_ARENA_H
 #define LLM_ROUTER_BASE_ARENA_H
 
@@ -16,8 +17,8 @@ struct arena_block;
 
 struct arena {
     struct arena_block *newest;
-    size_t next_block; /* bytes of the block to make next */
-    size_t reserved;   /* bytes held in all blocks */
+    size_t first_block; /* bytes of it, without its header */
+    size_t reserved;    /* bytes held in all blocks */
 };
 
 struct arena_mark {

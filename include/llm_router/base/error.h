@@ -46,16 +46,19 @@ enum error_code {
 enum {
     ERROR_MESSAGE_MAX = 240, /* bytes, with the NUL */
     ERROR_PATH_MAX = 120,
+    ERROR_PROVIDER_ID_MAX = 80, /* longer ones are none */
 };
 
 struct error {
     enum error_code code;
     char message[ERROR_MESSAGE_MAX]; /* UTF-8, cut at a character */
     char path[ERROR_PATH_MAX];       /* "opts.timeout", "messages[2]", or "" */
-    int http_status;                 /* 0: no answer, or not from HTTP */
-    int64_t retry_after_ms;          /* < 0: the provider named none */
-    int wanted, got;                 /* of ERR_TASK_COUNT */
-    int line;                        /* of ERR_SCRIPT_ERROR; 0: unknown */
+    /* By which the provider knows its answer; visible ASCII, or "". */
+    char provider_request_id[ERROR_PROVIDER_ID_MAX];
+    int http_status;        /* 0: no answer, or not from HTTP */
+    int64_t retry_after_ms; /* < 0: the provider named none */
+    int wanted, got;        /* of ERR_TASK_COUNT */
+    int line;               /* of ERR_SCRIPT_ERROR; 0: unknown */
 };
 
 /* Sets code and message and clears the rest. Always false, for

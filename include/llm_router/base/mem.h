@@ -24,6 +24,10 @@ void *mem_alloc_raw(size_t size);
 void *mem_alloc_many(size_t count, size_t size);
 char *mem_copy_string(const char *text);
 
+/* OpenSSL by the same rule: what fails while it sets itself up has failed for
+ * ever. To be called before anything uses it. */
+void mem_serve_openssl(void);
+
 /* A NUL-terminated heap copy of `size` bytes. */
 char *mem_copy_text(const char *data, size_t size);
 

@@ -6,9 +6,9 @@
  * LLM_ROUTER_TIMEOUTS_IDLE_MS. Tables in providers.c and routes.c hold what may
  * stand in a provider, one of its keys, and a route. Providers switch on by the
  * variables that their own tools use. Secrets come from the environment, from
- * the file that NAME_FILE names, or from $CREDENTIALS_DIRECTORY/NAME, never
- * from the configuration file; a base URL with http:// is leave to use plain
- * http to that host. */
+ * the file that NAME_FILE names, or from $CREDENTIALS_DIRECTORY/NAME (or
+ * llm_router_NAME there), never from the configuration file; a base URL with
+ * http:// is leave to use plain http to that host. */
 #ifndef LLM_ROUTER_CONFIG_CONFIG_H
 #define LLM_ROUTER_CONFIG_CONFIG_H
 
@@ -73,6 +73,9 @@ struct config {
     bool no_providers;       /* there need be none: --migrate */
     bool tls_dist;           /* --tls-dist: then all three files are given */
     const char *tls_cert, *tls_key, *tls_ca;
+    const char *target;  /* --node: the router that `status` and `top` ask */
+    bool as_json;        /* --json */
+    int64_t interval_ms; /* --interval */
     const char *priv_dir; /* prompts, schemas, models.json */
 
     struct config_provider providers[CONFIG_PROVIDERS_MAX];
@@ -134,8 +137,11 @@ struct config {
     int64_t query_timeout_ms;
     bool store_answers, store_jobs, store_metrics;
 
-    struct slice ca_file; /* NUL-terminated; empty: the system's */
-    struct slice log_level;
+    struct slice ca_file;   /* NUL-terminated; empty: the system's */
+    struct slice log_level; /* base/log.h's levels */
+    struct slice log_format;
+    const char *http_option;  /* --http, or NULL; stands for the next */
+    struct slice http_listen; /* of config/listen.h; empty: no HTTP */
     bool core_dump; /* may the system write one? */
 
     struct config_secret secrets[CONFIG_SECRETS_MAX];
@@ -148,6 +154,8 @@ enum command {
     COMMAND_CHECK,
     COMMAND_PRINT,
     COMMAND_MIGRATE,
+    COMMAND_STATUS,
+    COMMAND_TOP,
     COMMAND_VERSION,
     COMMAND_HELP
 };
@@ -177,8 +185,8 @@ bool config_load(struct config *config, const struct config *previous,
  * other processes of the same user. */
 void config_hide_secrets(const struct config *config);
 
-/* The cookie: handed over, --cookie-file, RELEASE_COOKIE, ~/.erlang.cookie
- * (made when there is none, as erl does). A file that others can read is
+/* The cookie: handed over, --cookie-file, RELEASE_COOKIE, the credential of that
+ * name, ~/.erlang.cookie (made when there is none, as erl does). A file that others can read is
  * refused, as erl does.
  */
 bool config_load_cookie(struct config *config, struct error *err);

@@ -7,7 +7,10 @@
 
 enum file_privacy {
     FILE_ANY,
-    FILE_OWNER_ONLY, /* refused when group or others may read or write it */
+    /* Refused when group or others may read or write it. In systemd's
+     * $CREDENTIALS_DIRECTORY only others count: an access control list lets
+     * the service in there, and shows as the rights of the group. */
+    FILE_OWNER_ONLY,
 };
 
 /* NUL behind the text. ERR_INVALID_REQUEST with `path` as path: missing,

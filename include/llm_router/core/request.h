@@ -46,6 +46,7 @@ enum operation_class {
     X(OP_VERSION, "version", CLASS_OPEN, false)                            \
     X(OP_HEALTH, "health", CLASS_OPEN, false)                              \
     X(OP_STATS, "stats", CLASS_ADMIN, false)                               \
+    X(OP_STATUS, "status", CLASS_ADMIN, false)                             \
     X(OP_MODELS, "models", CLASS_CALL, false)                              \
     X(OP_RELOAD, "reload", CLASS_ADMIN, false)                             \
     X(OP_DRAIN, "drain", CLASS_ADMIN, false)

@@ -97,6 +97,23 @@ struct node *node_new(struct loop *loop, const struct node_options *options,
  * later), connects to the peers. Outcome by ready/failed. */
 void node_start(struct node *node, uint64_t patience_ms);
 
+/* How another router shows that it can take the global name over: `question`
+ * (a raw term that outlives the node) is asked of it as a generic call. */
+struct node_handover {
+    struct slice question;
+    bool (*is_well)(struct term answer);
+};
+
+/* Hands the global name over, wherever it is held, to another router that is
+ * well and reached from there, then calls `done`: in the next turn if there is
+ * nobody to ask, some milliseconds later if nobody else can have it, else after
+ * a grace of 1.5 s in which calls still come that were sent because of the
+ * name; at most timeout_ms and that grace later. From the first moment on the
+ * names are no longer registered where they are unknown. Once. */
+void node_hand_over_name(struct node *node, const struct node_handover *how,
+                         uint64_t timeout_ms, void (*done)(void *context),
+                         void *context);
+
 /* Gives up the global name wherever it is held, then calls `done` (at most
  * timeout_ms later). Connections stay. */
 void node_release_name(struct node *node, uint64_t timeout_ms,

@@ -43,7 +43,8 @@ struct http_request {
     const char *url;
     const char *const *headers; /* "Name: value" */
     size_t header_count;
-    struct slice body;           /* sent by POST; data NULL: GET */
+    struct slice body; /* sent by POST; data NULL: GET, but for what make_body
+                          makes */
     bool plain_http_allowed;     /* else only https:// */
     uint64_t connect_timeout_ms; /* resolve, connect and TLS */
     uint64_t headers_timeout_ms; /* from then until the status line */
@@ -58,7 +59,7 @@ enum http_end {
     HTTP_NO_ANSWER, /* resolve, connect, TLS or send failure: nothing came */
     HTTP_TIMEOUT,   /* one of the three; `error` names it */
     HTTP_TOO_LARGE,
-    HTTP_STOPPED, /* on_body returned false */
+    HTTP_STOPPED, /* on_body returned false, make_body nothing */
 };
 
 struct http_outcome {
@@ -73,6 +74,13 @@ struct http_outcome {
 /* Callbacks come from the loop, never from inside http_submit; none comes
  * after `done` or http_cancel. A callback may cancel its own transfer. */
 struct http_events {
+    /* Makes the body, instead of `body` of the request, when the transfer is
+     * started, and the same once more should it have to be sent again after
+     * on_sent. It is lent until then, or the end; data NULL stops the transfer.
+     * Must not cancel. May be NULL. */
+    struct slice (*make_body)(void *context, uint64_t transfer);
+    /* What make_body lent was sent. May be NULL, as all that follow. */
+    void (*on_sent)(void *context, uint64_t transfer);
     /* The final status line and its headers are there. */
     void (*on_headers)(void *context, uint64_t transfer, int status);
     /* False stops the transfer: done comes with HTTP_STOPPED. */

@@ -27,6 +27,7 @@ struct loop {
     uint64_t pass;         /* how often due timers were run */
     uint64_t armed_for_ms; /* 0: the alarm is off */
     struct list deferred;
+    void (*on_turn_end)(void);
     uint64_t turn_started_ns; /* 0: waiting for events */
     uint64_t longest_stall_ns;
     uint64_t turns;
@@ -36,6 +37,10 @@ struct loop {
 };
 
 void loop_init(struct loop *loop);
+
+/* Aborts with a line when `result`, of a call of libuv, is an error: what it
+ * refuses while something is set up, for want of descriptors or memory. */
+void loop_check(int result, const char *what);
 void loop_run(struct loop *loop); /* until loop_stop */
 void loop_stop(struct loop *loop);
 void loop_release(struct loop *loop); /* all handles must be closed */
@@ -45,6 +50,10 @@ void loop_release(struct loop *loop); /* all handles must be closed */
 void loop_on_signal(struct loop *loop,
                     void (*on_signal)(void *context, int signal),
                     void *context);
+
+/* Called at the end of every turn, behind what was deferred; NULL: nothing is.
+ */
+void loop_on_turn_end(struct loop *loop, void (*on_turn_end)(void));
 
 /* Monotonic milliseconds, as of the start of this turn. */
 uint64_t loop_now_ms(const struct loop *loop);

@@ -3,7 +3,8 @@
  * One file and one row in provider/dialects.c each. Pure: bytes in, values
  * out; no socket, no clock. The service moves the bytes:
  *
- *     dialect_build -> [http] -> reader_new, reader_feed*, reader_end
+ *     dialect_build, dialect_put_body -> [http] -> reader_new, reader_feed*,
+ * reader_end
  *         -> completion | failure
  *
  * One reader takes streams (SSE, or lines of JSON), whole answers and error
@@ -25,16 +26,19 @@ struct endpoint {
     struct slice project;      /* empty: not sent */
     struct slice api_version;  /* Anthropic's header, Azure's parameter; empty:
                                   the dialect's own */
+    struct slice request_id;   /* ours, for the header of the dialect's that
+                                  takes one; empty or not visible ASCII: it is
+                                  not sent */
 };
 
 enum { PROVIDER_HEADERS_MAX = 8 };
 
-/* All in the arena; header lines as "Name: value", NUL-terminated for curl. */
+/* But for the body. All in the arena; header lines as "Name: value",
+ * NUL-terminated for curl. */
 struct provider_request {
     const char *url;
     const char *headers[PROVIDER_HEADERS_MAX];
     size_t header_count;
-    struct slice body;
 };
 
 /* The response headers a dialect may want. `find` gives the last value of a
@@ -76,14 +80,22 @@ const struct dialect *dialect_for(const struct dialect *configured,
                                   const struct candidate *candidate,
                                   const struct chat *chat);
 
-/* ERR_INVALID_REQUEST (what the dialect cannot say, by name: embeddings of
- * Anthropic) or ERR_TOO_LARGE on failure. The body is written without a
- * tree. */
+/* ERR_INVALID_REQUEST on failure: what the dialect cannot say, by name
+ * (embeddings of Anthropic). */
 bool dialect_build(const struct dialect *dialect,
                    const struct endpoint *endpoint,
                    const struct candidate *candidate, const struct chat *chat,
                    struct arena *arena, struct provider_request *request,
                    struct error *err);
+
+/* The body of what dialect_build took, the same each time, written without a
+ * tree. `body` is made here and is the caller's, on failure too
+ * (ERR_TOO_LARGE). */
+bool dialect_put_body(const struct dialect *dialect,
+                      const struct endpoint *endpoint,
+                      const struct candidate *candidate,
+                      const struct chat *chat, struct buf *body,
+                      struct error *err);
 
 enum provider_progress {
     PROGRESS_NONE, /* only comments, pings, empty deltas so far in this feed */
@@ -119,6 +131,10 @@ struct slice reader_text(const struct reader *reader);
 
 /* Of the response headers. */
 const struct rate_limits *reader_limits(const struct reader *reader);
+
+/* Names the answer by the provider's own id in an error that reader_end knows
+ * nothing of. */
+void reader_name_answer(const struct reader *reader, struct error *err);
 
 /* The transfer ended (`whole`: by the protocol's own end, not by a cut
  * connection). True: *completion is filled, its text in the arena. False:

@@ -22,6 +22,7 @@ struct attempt_request {
     const struct config_key *key;
     const struct candidate *candidate;
     const struct chat *chat;
+    struct slice request_id;
     struct deadline_share share;
 };
 
@@ -64,6 +65,7 @@ bool attempt_has_answer(const struct attempt *attempt);
 const struct rate_limits *attempt_limits(const struct attempt *attempt);
 int64_t attempt_latency_ms(const struct attempt *attempt);
 uint64_t attempt_started_ms(const struct attempt *attempt);
+uint64_t attempt_started_ns(const struct attempt *attempt); /* loop_now_ns */
 const struct config_key *attempt_key(const struct attempt *attempt);
 
 #endif

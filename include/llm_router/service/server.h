@@ -14,8 +14,9 @@ enum exit_code {
 /* Runs until a signal or a fatal start-up error. The settings, with which it
  * begins, must outlive it; argc and argv are for reloads. Prints `ready NODE`
  * on stdout when it can be called. SIGTERM, SIGINT and the operation `drain`
- * drain: the global name is given up, calls in flight are answered within
- * timeouts.drain_ms, new ones get shutting_down; a second signal ends at once.
+ * drain: the global name is handed over to another router if there is one, and
+ * given up; calls in flight are answered within timeouts.drain_ms, new ones get
+ * shutting_down from then on; a second signal ends at once.
  * SIGHUP and the operation `reload` read the configuration again.
  *
  * `supervisor` (NULL: there is none) holds what came on standard input behind
