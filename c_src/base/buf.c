@@ -42,7 +42,10 @@ bool buf_reserve(struct buf *buf, size_t extra)
 /* Most appends need no more than this look. */
 static inline bool has_room(const struct buf *buf, size_t extra)
 {
-    return extra <= buf->capacity - buf->size && !buf->failed;
+    /* The maximum may have been lowered since it grew. */
+    size_t end = buf->capacity < buf->max ? buf->capacity : buf->max;
+
+    return buf->size <= end && extra <= end - buf->size && !buf->failed;
 }
 
 void buf_append(struct buf *buf, const void *data, size_t size)

@@ -269,11 +269,13 @@ static void on_given(struct node *node)
     look_anew(node);
 }
 
-bool handover_reply(struct node *node, uint64_t reference, struct term reply)
+bool handover_reply(struct peer *peer, uint64_t reference, struct term reply)
 {
+    struct node *node = peer->node;
     struct handover *handover = &node->handover;
 
-    if (reference == 0 || reference != handover->reference)
+    if (reference == 0 || reference != handover->reference ||
+        handover->view != &peer->global[0])
         return false;
     handover->reference = 0;
     switch (handover->step) {

@@ -298,7 +298,7 @@ bool handover_is_on(const struct node *node);
 void handover_looked(struct node *node);
 void handover_peer_down(struct peer *peer);
 /* As global_reply. */
-bool handover_reply(struct node *node, uint64_t reference, struct term reply);
+bool handover_reply(struct peer *peer, uint64_t reference, struct term reply);
 
 /* cluster.c */
 void cluster_peer_up(struct node *node); /* a visible one */

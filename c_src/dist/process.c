@@ -262,7 +262,7 @@ static void tell_node(struct peer *peer, struct term message)
     if (peer->visible && term_tuple_of(message, 2, &reference)) {
         number = reference_number(&node->self, reference);
         if (global_reply(peer, number, term_next(reference)) ||
-            handover_reply(node, number, term_next(reference)) ||
+            handover_reply(peer, number, term_next(reference)) ||
             cluster_reply(node, number, term_next(reference)))
             return;
     }
