@@ -10,7 +10,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
--define(SAMPLE, 40). % lives of a test
+-define(SAMPLE, 25). % lives of a test
 -define(MANY, 50).   % allocations in a row
 
 suite() ->
@@ -81,34 +81,34 @@ any_system_call_may_fail(Config) ->
     end).
 
 each_life(Config, What, Plan) ->
-    [Lane | _] = Lanes = lanes(Config),
-    Bad = [Bad || Life <- lives(),
-                  #{bad := Bads} <-
-                      [injection:sweep(Lanes, atom_to_list(Life) ++ ", " ++ What,
-                                       Plan(Lane, Life))],
-                  Bad <- Bads],
-    ?assertEqual([], Bad).
+    [Lane | _] = lanes(Config),
+    Bad = [swept(Config, atom_to_list(Life) ++ ", " ++ What, Plan(Lane, Life))
+           || Life <- lives()],
+    ?assertEqual([], lists:append(Bad)).
 
+swept(Config, What, Plan) ->
+    #{bad := Bad} = injection:sweep(lanes(Config), What, Plan),
+    Bad.
+
+%% Not in libmicrohttpd, which rightly takes a small read for the last one: it
+%% is told of what comes (EPOLLET), not of what is there.
 reads_and_writes_may_be_small(Config) ->
-    sweep(Config, "small reads and writes",
-          [{Life, {small_io, Bytes}} || Life <- lives(), Bytes <- [1, 7, 100]]).
+    Plan = [{Life, {small_io, Bytes}} || Life <- lives() -- [web],
+                                         Bytes <- [1, 7, 100]],
+    ?assertEqual([], swept(Config, "small reads and writes", Plan)).
 
 any_limit_of_descriptors_may_be_set(Config) ->
-    sweep(Config, "descriptors",
-          injection:share(share(), [{Life, {limit, "nofile", N}}
-                                    || Life <- lives(),
-                                       N <- lists:seq(6, 45)])).
+    Plan = [{Life, {limit, "nofile", N}} || Life <- lives(),
+                                            N <- lists:seq(6, 45)],
+    ?assertEqual([], swept(Config, "few descriptors",
+                           injection:share(share(), Plan))).
 
 %% Below 25 MB the libraries do not fit in.
 any_limit_of_memory_may_be_set(Config) ->
-    sweep(Config, "memory",
-          injection:share(share(), [{Life, {limit, "as", Kib * 1024}}
-                                    || Life <- lives(),
-                                       Kib <- lists:seq(26000, 48000, 200)])).
-
-sweep(Config, What, Plan) ->
-    #{bad := Bad} = injection:sweep(lanes(Config), What, Plan),
-    ?assertEqual([], Bad).
+    Plan = [{Life, {limit, "as", Kib * 1024}}
+            || Life <- lives(), Kib <- lists:seq(26000, 48000, 200)],
+    ?assertEqual([], swept(Config, "little memory",
+                           injection:share(share(), Plan))).
 
 the_fault_that_was_named(Config) ->
     "one " ++ Words = os:getenv("LLM_ROUTER_INJECT"),

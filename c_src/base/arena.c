@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "llm_router/base/abort.h"
+#include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
 
 struct arena_block {
@@ -90,8 +91,7 @@ void *arena_array(struct arena *arena, size_t count, size_t element_size)
     size_t size;
 
     if (__builtin_mul_overflow(count, element_size, &size)) {
-        fprintf(stderr, "level=error component=mem array of %zu overflows\n",
-                count);
+        log_line(LOG_ERROR, "mem", "array of %zu overflows", count);
         abort_said();
     }
     return arena_alloc(arena, size);
@@ -116,7 +116,7 @@ struct slice arena_keep(struct arena *arena, struct buf *buf)
     struct slice text = buf_slice(buf);
     struct arena_block *block;
 
-    if (text.size < LARGEST_BLOCK) {
+    if (text.size < ARENA_KEEPS) {
         text = arena_copy(arena, text);
         buf_release(buf);
         return text;

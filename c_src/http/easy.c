@@ -10,7 +10,7 @@ enum {
      * which save system calls. */
     RECEIVE_ROOM = 512 * 1024,
     RECEIVE_BUFFER_MIN = 1024,
-    RECEIVE_BUFFER_MAX = 16 * 1024,
+    RECEIVE_BUFFER_MAX = 8 * 1024,
     SEND_BUFFER = 16 * 1024, /* curl's minimum */
     LEADER_DNS_SECONDS = 30,
     DNS_FOREVER = -1,

@@ -234,7 +234,8 @@ static bool parse_number(struct parser *p, uint32_t depth, struct jv *value)
     return true;
 }
 
-/* Moves what was pushed since `base` from the pending elements to the arena. */
+/* Moves what was pushed since `base` from the pending elements to the arena. Of
+ * a document of many values that is mostly one list, all that is pending. */
 static void *take_pending(struct parser *p, size_t base, size_t element_size,
                           size_t *count)
 {
@@ -244,6 +245,11 @@ static void *take_pending(struct parser *p, size_t base, size_t element_size,
     *count = size / element_size;
     if (size == 0)
         return NULL;
+    if (base == 0 && size >= ARENA_KEEPS) {
+        elements = p->pending.data;
+        arena_keep(p->arena, &p->pending);
+        return elements;
+    }
     elements = arena_array(p->arena, *count, element_size);
     memcpy(elements, p->pending.data + base, size);
     p->pending.size = base;

@@ -6,6 +6,7 @@
 #include "llm_router/base/list.h"
 #include "llm_router/base/map.h"
 #include "llm_router/base/mem.h"
+#include "llm_router/base/utf8.h"
 #include "llm_router/metrics/exposition.h"
 
 enum { KEY_PARTS_MAX = 4, KEY_MAX = 1024 };
@@ -14,6 +15,7 @@ enum { KEY_PARTS_MAX = 4, KEY_MAX = 1024 };
 struct table {
     struct map map;
     struct list all; /* struct entry */
+    size_t max;
 };
 
 struct entry {
@@ -46,10 +48,11 @@ struct meters {
 
 /* Tables. */
 
-static void table_init(struct table *table, uint64_t seed)
+static void table_init(struct table *table, uint64_t seed, size_t max)
 {
     map_init(&table->map, seed);
     list_init(&table->all);
+    table->max = max;
 }
 
 static void table_release(struct table *table)
@@ -59,18 +62,18 @@ static void table_release(struct table *table)
     map_release(&table->map);
 }
 
-/* Parts hold no NUL: names and models are checked text. */
+/* Parts hold no NUL: names and models are checked text. Cut between characters:
+ * two keys must not become the same label. */
 static struct slice key_of(const struct slice *parts, char key[KEY_MAX])
 {
     size_t size = 0;
 
     for (size_t i = 0; i < KEY_PARTS_MAX; i++) {
-        size_t room = KEY_MAX / KEY_PARTS_MAX - 1;
-        size_t part = parts[i].size < room ? parts[i].size : room;
+        struct slice part = utf8_cut(parts[i], KEY_MAX / KEY_PARTS_MAX - 1);
 
-        if (part > 0)
-            memcpy(key + size, parts[i].data, part);
-        size += part;
+        if (part.size > 0)
+            memcpy(key + size, part.data, part.size);
+        size += part.size;
         key[size++] = '\0';
     }
     return slice_make(key, size);
@@ -109,7 +112,7 @@ static void *entry_of(struct table *table, const struct slice *given,
     char text[KEY_MAX];
 
     memcpy(parts, given, count * sizeof(*parts));
-    if (table->map.count >= METERS_MAX &&
+    if (table->map.count >= table->max &&
         !map_find(&table->map, key_of(parts, text)))
         parts[count - 1] = SLICE_LITERAL("other");
     return find_or_make(table, parts, entry_size);
@@ -119,9 +122,9 @@ struct meters *meters_new(uint64_t seed)
 {
     struct meters *meters = mem_alloc(sizeof(*meters));
 
-    table_init(&meters->requests, seed);
-    table_init(&meters->calls, seed);
-    table_init(&meters->models, seed);
+    table_init(&meters->requests, seed, METERS_MAX);
+    table_init(&meters->calls, seed, METERS_TIMERS_MAX);
+    table_init(&meters->models, seed, METERS_TIMERS_MAX);
     return meters;
 }
 

@@ -45,10 +45,10 @@ struct dialect {
 
     /* An event of a stream; `name` is empty in most. False only behind
      * reader_fail_...: `return reader_fail_bad(...)`. Values are gone after
-     * the call. Not called for an event that differs from the one before in
-     * nothing but a text, when reader_add_text with it was all that came of
-     * that one: what it did to the state must be the same done once. Errors ({"error": not null}, "type" or "object" "error", or an
-     * event of that name) never get here. */
+     * the call. Errors ({"error": not null}, "type" or "object" "error", or an
+     * event of that name) never get here, nor does an event that differs in
+     * nothing but a text from one of which that text was all that came
+     * (reader_add_text): to have changed the state twice must be the same. */
     bool (*read_event)(struct reader *reader, struct slice name,
                        const struct jv *event);
     /* A whole answer with a good status; it needs no finish reason. Not called

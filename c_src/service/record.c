@@ -14,6 +14,7 @@ struct ending {
     struct slice request_id;
     struct slice node;            /* of the caller */
     struct slice provider, model; /* as asked */
+    bool chosen; /* these two by a plan: not only what the caller wrote */
     bool queued;
     int attempts;
     const struct account *account;
@@ -130,8 +131,8 @@ static void record(struct service *service, const struct ending *ending)
     const struct request_meter meter = {
         .operation = ending->operation,
         .outcome = ending->outcome,
-        .provider = ending->provider,
-        .model = ending->model,
+        .provider = ending->chosen ? ending->provider : slice_of(NULL),
+        .model = ending->chosen ? ending->model : slice_of(NULL),
         .duration_s = ending->duration_s,
         .waiting_s = ending->waiting_s,
         .overhead_s = ending->overhead_s,
@@ -170,6 +171,7 @@ void record_job(const struct job *job, const struct account *account,
         .node = job->caller_node,
         .provider = asked->provider,
         .model = asked->model,
+        .chosen = true,
         .queued = job->queued,
         .attempts = job->attempts,
         .account = account,
@@ -227,6 +229,7 @@ void record_remembered(struct service *service, const struct call *call,
     if (account) {
         ending.provider = account->provider;
         ending.model = account->model;
+        ending.chosen = true;
     }
     record(service, &ending);
     notices_answered(service, call, origin, NULL);
@@ -236,12 +239,16 @@ void record_left(const struct job *job, const struct taker *taker,
                  const struct error *err)
 {
     struct service *service = job->service;
+    const struct candidate *asked = &job->plan.candidates[job->candidate];
     struct ending ending;
 
     if (taker->joined_ns == 0)
         return;
     ending = ending_without_job(service, &job->request, &taker->origin);
     ending.request_id = job->request_id;
+    ending.provider = asked->provider;
+    ending.model = asked->model;
+    ending.chosen = true;
     ending.outcome = outcome_of(err, "shared");
     ending.err = err;
     record(service, &ending);

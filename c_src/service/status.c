@@ -81,7 +81,7 @@ static void put_load(const struct service *service,
     put_count(out, "requests", requests);
     put_count(out, "succeeded", stats->succeeded);
     put_count(out, "failed", figures->failed);
-    put_count(out, "cancelled", stats->cancelled);
+    put_count(out, "cancelled", figures->cancelled);
     buf_append_text(out, "\"tokens\":{");
     put_count(out, "input", stats->input_tokens);
     put_count(out, "output", stats->output_tokens);

@@ -114,11 +114,53 @@ static void a_map_finds_what_was_put_and_forgets_what_was_removed(void **state)
     map_release(&map);
 }
 
+static void an_arena_grows_by_half_of_what_it_has(void **state)
+{
+    struct arena arena;
+    size_t used = 0, before = 0;
+
+    (void)state;
+    arena_init(&arena, 4096);
+    while (used < 1000 * 1000) {
+        arena_bytes(&arena, 16);
+        used += 16;
+        if (before > 0 && arena.reserved > before) {
+            size_t half = before < 128 * 1024 ? before / 2 : 64 * 1024;
+
+            assert_in_range(arena.reserved - before, half, half + 64);
+        }
+        before = arena.reserved;
+    }
+    arena_release(&arena);
+}
+
+static void a_large_buffer_is_kept_where_it_is(void **state)
+{
+    struct arena arena;
+    struct buf buf;
+    const char *data;
+
+    (void)state;
+    arena_init(&arena, 0);
+    buf_init(&buf, 2 * ARENA_KEEPS);
+    buf_reserve(&buf, ARENA_KEEPS);
+    memset(buf.data, 'x', ARENA_KEEPS);
+    buf.size = ARENA_KEEPS;
+    data = buf.data;
+    assert_ptr_equal(arena_keep(&arena, &buf).data, data);
+    assert_null(buf.data);
+    assert_in_range(arena.reserved, ARENA_KEEPS, 2 * ARENA_KEEPS);
+    arena_release(&arena);
+    assert_int_equal(arena.reserved, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_memory_is_aligned_and_zeroed),
         cmocka_unit_test(rewinding_gives_back_all_that_came_after_the_mark),
+        cmocka_unit_test(an_arena_grows_by_half_of_what_it_has),
+        cmocka_unit_test(a_large_buffer_is_kept_where_it_is),
         cmocka_unit_test(a_buffer_fails_for_good_at_its_maximum),
         cmocka_unit_test(a_huge_reservation_does_not_wrap),
         cmocka_unit_test(a_map_finds_what_was_put_and_forgets_what_was_removed),

@@ -475,8 +475,8 @@ static void a_transfer_without_the_body_it_wants_is_stopped(void **state)
     assert_int_equal(call.outcome.end, HTTP_STOPPED);
     assert_int_equal(call.outcome.status, 0);
     assert_int_equal(times_sent, 0);
-    finish(server);
     assert_int_equal(server->requests, 0);
+    finish(server);
     forget(&call);
 }
 

@@ -511,11 +511,40 @@ static void trailing_commas_are_skipped_when_asked(void **state)
     assert_refused_with(slice_of("[1,"), JV_TRAILING_COMMA, "too early");
 }
 
+/* Its elements are not copied. */
+static void long_lists_and_objects_are_read_like_short_ones(void **state)
+{
+    enum { COUNT = 5000 };
+    struct buf text;
+    const struct jv *list, *object;
+
+    (void)state;
+    buf_init(&text, 1 << 20);
+    buf_append_text(&text, "{\"list\":[");
+    for (int i = 0; i < COUNT; i++)
+        buf_printf(&text, i > 0 ? ",%d" : "%d", i);
+    buf_append_text(&text, "],\"object\":{");
+    for (int i = 0; i < 2 * COUNT; i++)
+        buf_printf(&text, i > 0 ? ",\"%d\":%d" : "\"%d\":%d", i % COUNT, i);
+    buf_append_text(&text, "}}");
+    list = jv_find(parse_slice(buf_slice(&text), JV_STRICT), "list");
+    object = jv_find(parse_slice(buf_slice(&text), JV_STRICT), "object");
+    assert_int_equal(jv_count(list), COUNT);
+    assert_int_equal(jv_count(object), COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(jv_integer(jv_at(list, (size_t)i), -1), i);
+        assert_int_equal(object->as.object.members[i].value.as.integer,
+                         COUNT + i);
+    }
+    buf_release(&text);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(every_kind_of_value_is_read),
+        TEST(long_lists_and_objects_are_read_like_short_ones),
         TEST(anything_but_json_is_refused_with_its_byte),
         TEST(cut_text_is_refused_when_strict),
         TEST(numbers_follow_the_grammar),

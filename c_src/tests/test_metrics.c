@@ -274,6 +274,64 @@ callers_that_name_ever_new_models_do_not_fill_the_memory(void **state)
     meters_free(meters);
 }
 
+/* Under what a page may have (web.h), and within one turn of the loop. */
+static void what_a_full_table_says_can_still_be_sent(void **state)
+{
+    struct meters *meters = meters_new(1);
+    const struct usage usage = {.input_tokens = 1, .output_tokens = 1};
+    char model[128];
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, 8 * 1024 * 1024);
+    for (int i = 0; i < METERS_MAX + 100; i++) {
+        struct request_meter request;
+        struct call_meter call = {
+            .operation = OP_CALL,
+            .provider = SLICE_LITERAL("a-provider-with-a-long-name"),
+            .duration_s = 1,
+            .first_token_s = 1,
+            .usage = &usage,
+        };
+
+        snprintf(model, sizeof(model), "%0100d", i);
+        call.model = slice_of(model);
+        meters_call(meters, &call);
+        request = request_of("ok", model);
+        meters_request(meters, &request);
+    }
+    meters_put(meters, &out);
+    assert_false(out.failed);
+    assert_has(&out, "gen_ai_request_model=\"other\"");
+    buf_release(&out);
+    meters_free(meters);
+}
+
+/* Labels are cleaned: what is cut within a character would become what another
+ * one becomes that was cut there, and a scrape with two equal series is
+ * refused as a whole. */
+static void long_names_are_cut_between_characters(void **state)
+{
+    struct meters *meters = meters_new(1);
+    static const char *const ends[] = {"\xC3\xA9", "\xE2\x82\xAC"};
+    char model[300];
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, TEXT_MAX);
+    for (size_t i = 0; i < 2; i++) {
+        struct request_meter request;
+
+        snprintf(model, sizeof(model), "%0254d%s", 7, ends[i]);
+        request = request_of("ok", model);
+        meters_request(meters, &request);
+    }
+    meters_put(meters, &out);
+    assert_has(&out, "07\"} 2\n");
+    buf_release(&out);
+    meters_free(meters);
+}
+
 static void names_of_any_length_are_counted(void **state)
 {
     struct meters *meters = meters_new(1);
@@ -463,6 +521,8 @@ int main(void)
         cmocka_unit_test(a_model_has_all_of_its_calls),
         cmocka_unit_test(
             callers_that_name_ever_new_models_do_not_fill_the_memory),
+        cmocka_unit_test(what_a_full_table_says_can_still_be_sent),
+        cmocka_unit_test(long_names_are_cut_between_characters),
         cmocka_unit_test(names_of_any_length_are_counted),
         cmocka_unit_test(the_latest_minute_comes_last),
         cmocka_unit_test(what_is_older_than_an_hour_is_forgotten),

@@ -10,12 +10,19 @@
 %% Lives of several lanes run side by side; the lives of one are one after
 %% another, in the process that made it.
 %%
-%% A fault is {allocation, N, More}: the N-th allocation fails and More after it
-%% (support/fail_alloc.c), or {call, Name, Errno, N}: the N-th system call of
-%% that name in each of its threads and children fails (strace), or {trace,
-%% Names}: none does, all those are recorded, or {small_io, Bytes}: no read or
-%% write moves more (support/small_io.c), or {limit, Option, N}: as prlimit
-%% sets it. Allocations count from the start of the program or, in lives that only
+%% A fault is one of
+%%
+%%     {allocation, N, More}    the N-th allocation fails, and More after it
+%%                              (support/fail_alloc.c)
+%%     {call, Name, Errno, N}   the N-th system call of that name fails, in
+%%                              each of its threads and children (strace)
+%%     {trace, Names}           none does, but these calls are recorded
+%%     {small_io, Bytes}        no read or write moves more
+%%                              (support/small_io.c)
+%%     {limit, Option, N}       as prlimit sets it
+%%     none
+%%
+%% Allocations count from the start of the program or, in lives that only
 %% differ from others later, from when it is ready. How a life may end:
 %%
 %%     right     all answers are right, exit status 0
@@ -392,8 +399,8 @@ act(queued, #{pg := Pg, router := #{os_pid := OsPid}}, Peer) ->
                                messages => [#{role => user,
                                               content => <<"hi">>}]}),
     {{answer, result(Pg, Id, OsPid, bed:now_ms() + ?RESULT_MS)}, Peer};
-act(global, #{caller := Caller}, Peer) ->
-    {{answer, bed:on(Caller, fun() -> named_call(?ANSWER_MS) end)}, Peer};
+act(global, #{caller := Caller, router := #{os_pid := OsPid}}, Peer) ->
+    {{answer, named_call(Caller, OsPid, bed:now_ms() + ?ANSWER_MS)}, Peer};
 act(Act, _Lane, Peer)
   when Act =:= metrics; Act =:= status_page; Act =:= health ->
     {{answer, fetched(path(Act))}, Peer};
@@ -452,20 +459,29 @@ result(Pg, Id, OsPid, Deadline) ->
             Result
     end.
 
-named_call(Ms) ->
-    Deadline = bed:now_ms() + Ms,
-    named_call(global:whereis_name(llm_router), Deadline).
+%% The name is given a moment after the router is ready.
+named_call(Caller, OsPid, Deadline) ->
+    case bed:on(Caller, fun called_by_name/0) of
+        no_name ->
+            case is_running(OsPid) andalso bed:now_ms() < Deadline of
+                true ->
+                    timer:sleep(5),
+                    named_call(Caller, OsPid, Deadline);
+                false ->
+                    {error, no_name}
+            end;
+        Answer ->
+            Answer
+    end.
 
-named_call(undefined, Deadline) ->
-    case bed:now_ms() > Deadline of
-        true -> {error, no_name};
-        false ->
-            timer:sleep(5),
-            named_call(global:whereis_name(llm_router), Deadline)
-    end;
-named_call(Pid, Deadline) ->
-    try gen_server:call(Pid, request(task), max(1, Deadline - bed:now_ms()))
-    catch exit:{Why, _} -> {error, Why}
+called_by_name() ->
+    case global:whereis_name(llm_router) of
+        undefined ->
+            no_name;
+        Pid ->
+            try gen_server:call(Pid, request(task), ?ANSWER_MS)
+            catch exit:{Why, _} -> {error, Why}
+            end
     end.
 
 path(metrics) -> "/metrics";
@@ -477,7 +493,8 @@ fetched(Path) ->
     Opts = [binary, {active, false}],
     case gen_tcp:connect({127, 0, 0, 1}, get(web_port), Opts, ?ANSWER_MS) of
         {ok, Socket} ->
-            ok = gen_tcp:send(Socket, ["GET ", Path, " HTTP/1.1\r\nHost: localhost\r\n"
+            ok = gen_tcp:send(Socket, ["GET ", Path, " HTTP/1.1\r\n"
+                                       "Host: localhost\r\n"
                                        "Connection: close\r\n\r\n"]),
             Answer = received(Socket, <<>>),
             gen_tcp:close(Socket),

@@ -41,8 +41,9 @@ char *arena_bytes(struct arena *arena, size_t size);
 
 struct slice arena_copy(struct arena *arena, struct slice text);
 
-/* What the buffer holds, which is released: memory of 64 KiB and more is taken
- * over, not copied. */
+/* What the buffer holds, which is released: from ARENA_KEEPS bytes on memory is
+ * taken over, not copied, and as aligned as it was. */
+enum { ARENA_KEEPS = 64 * 1024 };
 struct slice arena_keep(struct arena *arena, struct buf *buf);
 
 /* NUL-terminated copy. */

@@ -5,7 +5,8 @@
  * GenAI conventions where those have one.
  *
  * Models are named by callers, too: from METERS_MAX combinations of labels on,
- * new ones are counted under the model "other". */
+ * METERS_TIMERS_MAX where each has histograms, new ones are counted under the
+ * model "other". Providers are to be those of the configuration. */
 #ifndef LLM_ROUTER_METRICS_METERS_H
 #define LLM_ROUTER_METRICS_METERS_H
 
@@ -14,7 +15,10 @@
 #include "llm_router/core/usage.h"
 #include "llm_router/metrics/histogram.h"
 
-enum { METERS_MAX = 1000 };
+enum {
+    METERS_MAX = 1000,
+    METERS_TIMERS_MAX = 250, /* 3 MB of text, 15 ms to write it */
+};
 
 struct meters;
 
