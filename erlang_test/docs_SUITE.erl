@@ -356,25 +356,27 @@ run_shell(Config, File) ->
      || #{language := "erlang", body := <<"[{server,", _/binary>> = Body}
             <- blocks(File)],
     Script = [Body || #{language := "sh", body := Body} <- blocks(File)],
-    ok = file:write_file(filename:join(Dir, "script"), local(Script)),
+    ok = filelib:ensure_path(filename:join(Dir, "etc/llm_router/credentials")),
+    ok = file:write_file(filename:join(Dir, "script"), local(Dir, Script)),
     {Status, Output} = sh(Dir, Bin, Config),
     ct:log("~ts", [Output]),
     ?assertEqual({File, 0}, {File, Status}),
     ?assertEqual({File, {error, enoent}},
                  {File, file:read_file(filename:join(Dir, "failed"))}).
 
-%% Certificates for this host, since nodes here will show them.
-local(Script) ->
+%% Certificates for this host, since nodes here will show them; nothing below
+%% the real /etc.
+local(Dir, Script) ->
     {ok, Host} = inet:gethostname(),
-    re:replace(Script, "^host=web1$", "host=" ++ Host,
-               [multiline, {return, binary}]).
+    Named = re:replace(Script, "^host=web1$", "host=" ++ Host, [multiline]),
+    re:replace(Named, " /etc/", [" ", Dir, "/etc/"], [global]).
 
 stand_in(File, Text) ->
     ok = file:write_file(File, ["#!/bin/sh\n", Text]),
     ok = file:change_mode(File, 8#755).
 
 stand_ins(Config) ->
-    Note = " || { echo \"$0 $*\" >>failed; exit 1; }\n",
+    Note = " || { echo \"$0 $*\" >>\"$FAILED\"; exit 1; }\n",
     Running = atom_to_list(bed:node(Config)),
     #{cookie := Cookie} = proplists:get_value(bed, Config),
     [%% A router that checks its options only; questions go to the bed's.
@@ -392,16 +394,17 @@ stand_ins(Config) ->
        "    grep -q \"^$target:\" ", path("Makefile"), Note, "done\n"]},
      {"erl", [os:find_executable("erl"), " \"$@\" -noshell -s init stop",
               Note]},
-     {"iex", [os:find_executable("elixir"), " \"$@\" -e :ok", Note]},
-     {"apt-get", ":\n"}
-     | [{Name, ["true\n"]} || Name <- ["systemctl", "dpkg"]]].
+     {"iex", ["PATH=", os:getenv("PATH"), " elixir \"$@\" -e :ok", Note]}
+     | [{Name, ":\n"} || Name <- ["apt", "apt-get", "systemctl"]]].
 
 sh(Dir, Bin, Config) ->
     #{cookie := Cookie} = proplists:get_value(bed, Config),
     Port = open_port({spawn_executable, "/bin/sh"},
-                     [{args, ["-eu", "script"]}, {cd, Dir},
+                     [{args, ["-c", "exec sh -eu script </dev/null"]},
+                      {cd, Dir},
                       {env, [{"PATH", Bin ++ ":" ++ os:getenv("PATH")},
-                             {"HOME", Dir}, {"RELEASE_COOKIE", Cookie}]},
+                             {"HOME", Dir}, {"RELEASE_COOKIE", Cookie},
+                             {"FAILED", filename:join(Dir, "failed")}]},
                       binary, exit_status, stderr_to_stdout]),
     output(Port, []).
 

@@ -54,9 +54,13 @@ lives() ->
     end.
 
 init_per_suite(Config) ->
-    Up = injection_life:up(Config, lives()),
-    Lanes = [injection_life:lane(Up, N) || N <- lists:seq(1, injection:jobs())],
-    [{lanes, Lanes} | Up].
+    try injection_life:up(Config, lives()) of
+        Up ->
+            [{lanes, [injection_life:lane(Up, N)
+                      || N <- lists:seq(1, injection:jobs())]} | Up]
+    catch
+        throw:{skip, _} = Skip -> Skip
+    end.
 
 end_per_suite(Config) ->
     lists:foreach(fun injection_life:close/1, lanes(Config)),

@@ -333,6 +333,10 @@ defmodule LLMRouter do
   @spec status() :: result(binary)
   defdelegate status(), to: :llm_router
 
+  @doc "As `status/0`, but returns the text or raises."
+  @spec status!() :: binary
+  def status!, do: value!(status())
+
   @doc "How the router and its providers are."
   @spec health() :: result(map)
   defdelegate health(), to: :llm_router

@@ -17,8 +17,9 @@ static void on_abort(int number, siginfo_t *info, void *context)
 
     (void)context;
     if (info->si_code == SI_TKILL && info->si_pid == getpid())
-        log_line(LOG_ERROR, "abort", "a library gives up: %s",
-                 strerrordesc_np(last_error));
+        log_event(LOG_ERROR, "abort", "a library gives up",
+                  LOG_FIELDS(log_text("reason",
+                                      slice_of(strerrordesc_np(last_error)))));
     raise(number);
 }
 

@@ -245,7 +245,7 @@ static void put_durations(const struct meters *meters, struct buf *out)
     static const struct family overhead = {
         "llm_router_overhead_seconds", "histogram",
         "The router's own share of a request: what is neither waiting nor a "
-        "provider's."};
+        "provider's nor a script's."};
     static const struct family waiting = {
         "llm_router_waiting_seconds", "histogram",
         "What a request waited for a slot, for room in limits, before "

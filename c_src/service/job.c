@@ -279,7 +279,7 @@ static struct job *job_new(struct service *service, const struct call *call,
         .started_ms = begun ? begun->at_ms : loop_now_ms(&service->loop),
         .started_ns = begun ? begun->at_ns : loop_now_ns(),
     };
-    job->since_ns = job->started_ns;
+    job->since_ns = loop_now_ns(); /* a script's time is nobody's share */
     job->deadline_ms = job->started_ms + (uint64_t)timeout_ms;
     list_init(&job->takers);
     list_init(&job->link);

@@ -150,12 +150,11 @@ static void keep_identity(struct queued *queued,
 static void refuse(struct queued *queued, const struct queue_request *decoded,
                    const struct error *err)
 {
-    struct service *service = queued->queue->service;
-    const struct outcome outcome = {&decoded->request, err, NULL};
+    const struct origin origin = {.queued = queued};
+    const struct call call = {.kind = CALL_REJECTED,
+                              .request = decoded->request};
 
-    buf_clear(&service->value);
-    reply_put_error(&service->value, err, NULL);
-    queued_answered(queued, &outcome);
+    dispatch_refuse(queued->queue->service, &call, &origin, err);
 }
 
 /* From a message to a request; what cannot be one is answered at once. */

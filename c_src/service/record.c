@@ -139,11 +139,12 @@ static void record(struct service *service, const struct ending *ending)
     };
     enum error_code code = ending->err ? ending->err->code : ERR_NONE;
 
-    meters_request(service->meters, &meter);
     log_ending(ending);
+    /* Of what asks no provider only refusals come here: no part of anything. */
     if (ending->operation != OPERATION_COUNT &&
         !operation_calls_provider(ending->operation))
         return;
+    meters_request(service->meters, &meter);
     history_request(service->history, loop_now_ms(&service->loop), code,
                     ending->overhead_s);
     if (code != ERR_NONE && code != ERR_CANCELLED)

@@ -93,9 +93,13 @@ is_good(Outcome) ->
 -spec up(list(), [life()]) -> list().
 up(Config, Lives) ->
     Dir = proplists:get_value(priv_dir, Config),
-    Up = bed:up(Config, #{router => none, callers => 0}),
+    _ = [throw({skip, "no " ++ Program ++ " here"})
+         || Program <- ["cc", "strace", "prlimit"],
+            os:find_executable(Program) =:= false],
     Libraries = maps:from_list([{Name, compiled(Dir, Name)}
                                 || Name <- ["fail_alloc", "small_io"]]),
+    ok = can_preload(Dir, maps:get("small_io", Libraries)),
+    Up = bed:up(Config, #{router => none, callers => 0}),
     {Certificate, Key} = certificate(Dir),
     Closing = fun(Request) -> [{header, <<"connection">>, <<"close">>}
                                | scripted_model:from_document(Request)]
@@ -125,6 +129,13 @@ compiled(Dir, Name) ->
     "" = os:cmd("cc -Wall -Wextra -Werror -O1 -shared -fPIC -o " ++ Library
                 ++ " " ++ Source),
     Library.
+
+can_preload(Dir, Library) ->
+    Wrapper = ["env", "LD_PRELOAD=" ++ Library, "SMALL_IO_BYTES=1"],
+    case router:run(#{dir => Dir, wrapper => Wrapper, args => ["--version"]}) of
+        {0, _, <<>>} -> ok;
+        Other -> throw({skip, {"cannot preload", Library, Other}})
+    end.
 
 certificate(Dir) ->
     Certificate = filename:join(Dir, "provider.crt"),

@@ -33,7 +33,8 @@ struct request_meter {
     struct slice provider, model; /* empty: none was chosen */
     double duration_s;            /* all of it; NAN: not measured, nor is: */
     double waiting_s;             /* for a slot, for limits, before a retry */
-    double overhead_s; /* the router's own share: neither that nor providers */
+    double overhead_s; /* the router's own share: neither that nor providers
+                          nor a script */
 };
 void meters_request(struct meters *meters, const struct request_meter *request);
 
