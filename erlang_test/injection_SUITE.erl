@@ -10,7 +10,7 @@
 
 -compile([export_all, nowarn_export_all]).
 
--define(SAMPLE, 25). % lives of a test
+-define(SAMPLE, 40). % lives of a test
 -define(MANY, 50).   % allocations in a row
 
 suite() ->

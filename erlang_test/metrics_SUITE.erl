@@ -33,6 +33,7 @@ all() ->
      it_is_not_ready_without_an_epmd,
      nothing_is_served_unless_it_is_asked_for,
      a_port_that_is_taken_is_said,
+     the_page_outlives_a_reload_without_its_address,
      each_request_has_one_line].
 
 init_per_suite(Config) ->
@@ -441,6 +442,23 @@ a_port_that_is_taken_is_said(Config) ->
     ok = gen_tcp:close(Socket),
     ?assertEqual(3, Status),
     ?assertNotEqual(nomatch, string:find(Stderr, "127.0.0.1 port " ++ Text)).
+
+%% What was opened at the start goes on, and still has something to show.
+the_page_outlives_a_reload_without_its_address(Config) ->
+    Port = free_port(),
+    Listen = iolist_to_binary(io_lib:format("127.0.0.1:~b", [Port])),
+    Up = two_providers:router(Config, #{http => #{listen => Listen}}, models()),
+    File = proplists:get_value(config_file, Up),
+    try
+        {200, Page} = get([{port, Port} | Up], "/"),
+        {ok, Text} = file:read_file(File),
+        Json = maps:remove(<<"http">>, test_json:decode(Text)),
+        ok = file:write_file(File, test_json:encode(Json)),
+        ok = bed:call(Up, reload),
+        ?assertEqual({200, Page}, get([{port, Port} | Up], "/"))
+    after
+        {exited, 0} = bed:stop_router(Up)
+    end.
 
 each_request_has_one_line(Config) ->
     with(Config, fun(Up) ->

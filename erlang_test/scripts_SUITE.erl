@@ -21,6 +21,7 @@ all() ->
      the_example_scripts_work,
      the_callers_options_win,
      a_script_chooses_the_model,
+     what_a_script_says_is_for_its_caller_alone,
      a_changed_script_is_read_again,
      a_fault_names_its_line,
      a_result_that_is_no_call_is_the_scripts_fault,
@@ -219,6 +220,19 @@ a_script_outside_the_folders_is_not_there(Config) ->
     {error, {script_error, #{message := Message}}} =
         call(Config, "nothere.lua", #{}),
     ?assertNot(has(Message, Folder)).
+
+%% It may be what the caller wrote: not in the log, not in the status document.
+what_a_script_says_is_for_its_caller_alone(Config) ->
+    script(Config, "tells.lua", "error('so ' .. context.text)"),
+    {error, {script_error, #{message := Message, line := 1}}} =
+        call(Config, <<"tells.lua">>, #{text => <<"private">>}),
+    ?assert(has(Message, "private")),
+    Status = bed:call(Config, status),
+    ?assert(has(Status, "script_error")),
+    ?assertNot(has(Status, "private")),
+    Log = fun() -> router:stderr(bed:router(Config)) end,
+    bed:eventually(fun() -> has(Log(), "outcome=script_error") end),
+    ?assertNot(has(Log(), "private")).
 
 limits_end_a_script(Config) ->
     [?assertMatch({Text, #{message := <<_/binary>>}},

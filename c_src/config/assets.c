@@ -82,6 +82,8 @@ static bool load_prompts(struct arena *arena, const struct config *config,
     return prompts_check(prompts, err);
 }
 
+/* Also without `http.listen`: a reload may take it out of the file, while what
+ * was opened at the start goes on. */
 static bool load_page(struct arena *arena, const struct config *config,
                       struct slice *page, struct error *err)
 {
@@ -89,7 +91,7 @@ static bool load_page(struct arena *arena, const struct config *config,
         arena_printf(arena, "%s/status.html", config->priv_dir).data;
 
     *page = slice_of(NULL);
-    return config->http_listen.size == 0 ||
+    return (config->http_listen.size == 0 && !file_exists(path)) ||
            file_read(arena, path, ASSET_MAX, FILE_ANY, page, err);
 }
 

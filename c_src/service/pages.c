@@ -47,7 +47,8 @@ static void answer_page(void *context, struct web_reply *reply)
     buf_clear(&service->policy);
     page_policy(page, &service->policy);
     buf_append_byte(&service->policy, '\0');
-    reply->policy = service->policy.data;
+    if (!service->policy.failed)
+        reply->policy = service->policy.data;
     buf_append_slice(&reply->body, page);
 }
 

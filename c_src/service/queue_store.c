@@ -219,7 +219,7 @@ void queued_answered(struct queued *queued, const struct outcome *outcome)
                   LOG_FIELDS(log_integer("msg_id", queued->msg_id),
                              log_integer("read", queued->read_count),
                              log_text("error", slice_of(error_atom(err->code))),
-                             log_text("reason", slice_of(err->message))));
+                             log_text("reason", slice_of(record_words(err)))));
         queue_troubled(queued->queue);
         queued_return(queued, backoff_s(queued, err));
         return;
@@ -232,7 +232,7 @@ void queued_answered(struct queued *queued, const struct outcome *outcome)
                   LOG_FIELDS(log_integer("msg_id", queued->msg_id),
                              log_text("error", slice_of(error_atom(err->code))),
                              log_text("path", slice_of(err->path)),
-                             log_text("reason", slice_of(err->message))));
+                             log_text("reason", slice_of(record_words(err)))));
     queued_move(queued, QUEUED_ANSWERED);
     queue_store(queued->queue);
 }

@@ -1,5 +1,6 @@
 /* The end of requests and of provider calls: counted, logged, told. */
 #include <math.h>
+#include <stdio.h>
 
 #include "llm_router/base/log.h"
 #include "service/service_internal.h"
@@ -20,6 +21,13 @@ struct ending {
     const struct account *account;
     double duration_s, waiting_s, overhead_s;
 };
+
+const char *record_words(const struct error *err)
+{
+    return err->code == ERR_SCRIPT_ERROR
+               ? "what the script said is its caller's alone"
+               : err->message;
+}
 
 static double seconds(uint64_t ns)
 {
@@ -59,7 +67,9 @@ static void add_error(struct fields *fields, const struct error *err)
         add_known(fields, "http_status", err->http_status);
     add_text(fields, "provider_request_id", slice_of(err->provider_request_id));
     add_text(fields, "path", slice_of(err->path));
-    add_text(fields, "error", slice_of(err->message));
+    if (err->line > 0)
+        add_known(fields, "line", err->line);
+    add_text(fields, "error", slice_of(record_words(err)));
 }
 
 static void add_ending(struct fields *fields, const struct ending *ending)
@@ -112,10 +122,11 @@ static void log_ending(const struct ending *ending)
 
 static void keep_failure(struct service *service, const struct ending *ending)
 {
+    struct error told = *ending->err;
     const struct request_failure failure = {
         .unix_ms = loop_unix_ms(),
         .operation = ending->operation,
-        .error = ending->err,
+        .error = &told,
         .provider = ending->provider,
         .model = ending->model,
         .request_id = ending->request_id,
@@ -123,6 +134,8 @@ static void keep_failure(struct service *service, const struct ending *ending)
         .attempts = ending->attempts,
     };
 
+    snprintf(told.message, sizeof(told.message), "%s",
+             record_words(ending->err));
     history_failure(service->history, &failure);
 }
 

@@ -381,6 +381,9 @@ struct call_end {
 };
 void record_call(const struct job *job, const struct attempt *attempt,
                  const struct call_end *end);
+/* The message as the log and the status document may have it: what a script
+ * says may be of what its caller gave it, a prompt for instance. */
+const char *record_words(const struct error *err);
 
 /* call_with_script (scripts.c): the script makes the messages, in a process of
  * its own; then the request goes on as any other. */

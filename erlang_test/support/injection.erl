@@ -122,8 +122,8 @@ system_calls(Lane, Life, Share) ->
                      Errno <- Errnos,
                      is_possible(Name, Errno, Line)]).
 
-%% In another life it may be a call on one of the pipes: libuv's own, which never
-%% fail, or the one by which the program says that it is ready.
+%% In another life it may be a call on one of the pipes: libuv's own, which
+%% never fail, or the one by which the program says that it is ready.
 is_near_pipe(N, Numbered) ->
     lists:any(fun({Other, Line}) ->
                       abs(Other - N) =< 2 andalso descriptor(Line) =:= pipe

@@ -9,7 +9,7 @@
 struct assets {
     struct prompts prompts;
     struct catalogue catalogue;
-    struct slice status_page; /* HTML; empty: no HTTP */
+    struct slice status_page; /* HTML; empty: not there, and no HTTP */
 };
 
 /* All text and rows in the arena. Where the configuration names folders of the
