@@ -27,6 +27,7 @@ all() ->
      hostile_names_forge_nothing,
      counters_never_go_back,
      the_status_document_agrees_with_the_metrics,
+     the_status_document_adds_up,
      the_status_document_is_had_by_every_form_of_call,
      failures_are_in_the_status_document,
      it_is_ready_until_it_drains,
@@ -196,7 +197,11 @@ a_call_that_nobody_waits_for_is_counted_as_cancelled(Config) ->
             ?assertEqual(1, value(M, ?CALLS, #{error_type => "cancelled"})),
             ?assertEqual(
                1, value(M, "llm_router_http_transfers_aborted_total")),
-            ?assertEqual(0, value(M, "llm_router_in_flight"))
+            ?assertEqual(0, value(M, "llm_router_in_flight")),
+            ?assertMatch(#{<<"requests">> := 1, <<"cancelled">> := 1,
+                           <<"models">> := [#{<<"requests">> := 0,
+                                              <<"failed">> := 0}]},
+                         status(Up))
         end)
     end).
 
@@ -343,6 +348,24 @@ the_status_document_agrees_with_the_metrics(Config) ->
                                 <<"calls">> := Calls}]} = History,
         ?assertEqual({60, 4}, {length(Ok), lists:sum(Ok)}),
         ?assertEqual({60, 4}, {length(Calls), lists:sum(Calls)})
+    end).
+
+%% Whatever a request was answered with, and nothing that is none.
+the_status_document_adds_up(Config) ->
+    with(Config, #{cache => #{max_bytes => 1000000}}, fun(Up) ->
+        [{ok, _} = bed:call(Up, prompt(Opts))
+         || Opts <- [#{cache => true}, #{cache => true},
+                     #{request_id => <<"id">>}, #{request_id => <<"id">>}]],
+        {error, _} = bed:call(Up, prompt(#{timeout => -1})),
+        {error, _} = bed:call(Up, {select_model, nonsense, nonsense, #{}}),
+        #{<<"requests">> := Requests, <<"succeeded">> := Succeeded,
+          <<"failed">> := Failed, <<"cancelled">> := Cancelled,
+          <<"history">> := #{<<"requests">> := #{<<"ok">> := Ok,
+                                                 <<"failed">> := Bad}}} =
+            status(Up),
+        ?assertEqual({5, 4, 1, 0}, {Requests, Succeeded, Failed, Cancelled}),
+        ?assertEqual({4, 1}, {lists:sum(Ok), lists:sum(Bad)}),
+        ?assertEqual(5, sum(metrics(Up), "llm_router_requests_total", #{}))
     end).
 
 by_name(#{<<"name">> := A}, #{<<"name">> := B}) ->

@@ -103,6 +103,7 @@ struct trust {
     enum { TRUST_UNREAD, TRUST_READING, TRUST_READY, TRUST_FAILED } state;
     X509_STORE *store;
     struct trust_job *job;
+    uint64_t again_ms; /* TRUST_FAILED: when they are read again */
 };
 
 struct http {

@@ -8,6 +8,9 @@
  * CURLOPT_CAPATH is set), so the store is made here, once, when the first
  * https request comes, and handed to each TLS context. */
 
+/* A fault may pass, such as no descriptor for the file. */
+enum { AGAIN_MS = 1000 };
+
 struct trust_job {
     uv_work_t work;
     struct http *http; /* NULL: freed in the meantime */
@@ -44,6 +47,7 @@ static void store_ready(struct trust_job *job)
         trust->store = job->store;
         job->store = NULL;
     } else {
+        trust->again_ms = loop_now_ms(http->loop) + AGAIN_MS;
         log_event(
             LOG_ERROR, "http", "no CA certificates could be read",
             LOG_FIELDS(log_text(
@@ -90,8 +94,11 @@ static void start_reading(struct http *http)
 bool trust_admit(struct transfer *transfer)
 {
     struct http *http = transfer->http;
+    const struct trust *trust = &http->trust;
 
-    if (http->trust.state == TRUST_UNREAD)
+    if (trust->state == TRUST_UNREAD ||
+        (trust->state == TRUST_FAILED &&
+         loop_now_ms(http->loop) >= trust->again_ms))
         start_reading(http);
     if (http->trust.state != TRUST_READING)
         return true;

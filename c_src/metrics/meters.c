@@ -185,7 +185,7 @@ static void count_for_model(struct meters *meters,
 
     if (call->error == ERR_NONE)
         histogram_add(&model->duration, HISTOGRAM_SECONDS, call->duration_s);
-    else
+    else if (call->error != ERR_CANCELLED)
         model->failed++;
     add_known(&model->first_token, HISTOGRAM_SECONDS, call->first_token_s);
     add_known(&model->input, HISTOGRAM_TOKENS,

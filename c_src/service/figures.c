@@ -64,11 +64,6 @@ void figures_take(const struct service *service, struct figures *figures)
         .node = node_stats(service->node),
         .http = http_stats(service->upstream.http),
     };
-    figures->cancelled =
-        service->stats.cancelled + service->stats.failed[ERR_CANCELLED];
-    for (int i = 1; i < ERROR_CODE_COUNT; i++)
-        if (i != ERR_CANCELLED)
-            figures->failed += service->stats.failed[i];
     if (service->queue)
         queue_figures(service->queue, &figures->queue);
 }

@@ -139,6 +139,16 @@ static void keep_failure(struct service *service, const struct ending *ending)
     history_failure(service->history, &failure);
 }
 
+static void count_end(struct stats *stats, enum error_code code)
+{
+    if (code == ERR_NONE)
+        stats->ended.ok++;
+    else if (code == ERR_CANCELLED)
+        stats->ended.cancelled++;
+    else
+        stats->ended.failed++;
+}
+
 static void record(struct service *service, const struct ending *ending)
 {
     const struct request_meter meter = {
@@ -157,6 +167,7 @@ static void record(struct service *service, const struct ending *ending)
     if (ending->operation != OPERATION_COUNT &&
         !operation_calls_provider(ending->operation))
         return;
+    count_end(&service->stats, code);
     meters_request(service->meters, &meter);
     history_request(service->history, loop_now_ms(&service->loop), code,
                     ending->overhead_s);

@@ -514,8 +514,6 @@ struct figures {
     uint64_t resident_bytes, cpu_us;
     uint64_t open_descriptors, descriptor_limit;
     uint64_t longest_stall_ms;
-    uint64_t failed;    /* requests, by whatever error but: */
-    uint64_t cancelled; /* by the operation, or because nobody waited */
     struct node_stats node;
     struct http_stats http;
     struct queue_figures queue; /* zeros: there is none */

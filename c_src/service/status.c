@@ -66,22 +66,18 @@ static void put_identity(const struct service *service,
     put_count(out, "peers", figures->node.peers);
 }
 
-static void put_load(const struct service *service,
-                     const struct figures *figures, struct buf *out)
+static void put_load(const struct service *service, struct buf *out)
 {
     const struct stats *stats = &service->stats;
-    uint64_t requests = 0;
 
-    for (int i = 0; i < OPERATION_COUNT; i++)
-        if (operation_calls_provider((enum operation)i))
-            requests += stats->requests[i];
     put_count(out, "in_flight", service->in_flight);
     put_count(out, "waiting", service->waiting);
     put_count(out, "slots", (uint64_t)service->config->max_in_flight);
-    put_count(out, "requests", requests);
-    put_count(out, "succeeded", stats->succeeded);
-    put_count(out, "failed", figures->failed);
-    put_count(out, "cancelled", figures->cancelled);
+    put_count(out, "requests",
+              stats->ended.ok + stats->ended.failed + stats->ended.cancelled);
+    put_count(out, "succeeded", stats->ended.ok);
+    put_count(out, "failed", stats->ended.failed);
+    put_count(out, "cancelled", stats->ended.cancelled);
     buf_append_text(out, "\"tokens\":{");
     put_count(out, "input", stats->input_tokens);
     put_count(out, "output", stats->output_tokens);
@@ -188,7 +184,7 @@ void status_put(const struct service *service, struct buf *out)
     figures_take(service, &figures);
     buf_append_byte(out, '{');
     put_identity(service, &figures, out);
-    put_load(service, &figures, out);
+    put_load(service, out);
     put_process(&figures, out);
     put_queue(service, &figures.queue, out);
     put_providers(service, out);

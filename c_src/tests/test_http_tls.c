@@ -492,6 +492,30 @@ static void without_certificates_nobody_is_trusted(void **state)
     assert_non_null(strstr(call.outcome.error.message, "could not be read"));
 }
 
+static void certificates_that_could_not_be_read_are_read_again(void **state)
+{
+    struct server *server = server_start(serve_tls);
+    struct call early, late;
+    char file[200], url[100];
+
+    (void)state;
+    serving = &localhost;
+    snprintf(file, sizeof(file), "%s", path_of("late.pem"));
+    snprintf(url, sizeof(url), "https://localhost:%d/v1", server->port);
+    start_client(file);
+    submit(&early, url);
+    loop_run(&loop);
+    assert_int_equal(early.outcome.end, HTTP_NO_ANSWER);
+    assert_int_equal(symlink("ca.pem", file), 0);
+    run_for(1100);
+    submit(&late, url);
+    loop_run(&loop);
+    unlink(file);
+    assert_int_equal(late.outcome.end, HTTP_WHOLE);
+    stop_client();
+    server_stop(server);
+}
+
 static void a_server_that_is_not_tls_is_named(void **state)
 {
     int port, listener = listen_on_loopback(1, &port);
@@ -957,6 +981,7 @@ int main(void)
         cmocka_unit_test(nothing_is_sent_to_a_server_with_another_name),
         cmocka_unit_test(nothing_is_sent_to_a_server_that_is_expired),
         cmocka_unit_test(without_certificates_nobody_is_trusted),
+        cmocka_unit_test(certificates_that_could_not_be_read_are_read_again),
         cmocka_unit_test(a_server_that_is_not_tls_is_named),
         cmocka_unit_test(a_layer_that_ends_while_certificates_are_read_is_fine),
         HTTP2(a_cold_burst_shares_few_http2_connections),

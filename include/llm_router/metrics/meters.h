@@ -56,7 +56,7 @@ void meters_put(const struct meters *meters, struct buf *out);
 /* For the status page: by model, in the order of their first call. */
 struct model_meter_view {
     struct slice provider, model;
-    uint64_t calls, failed;
+    uint64_t calls, failed;           /* without those that were cancelled */
     const struct histogram *duration; /* of those that were answered */
     double input_tokens, output_tokens;
     double cost_usd;

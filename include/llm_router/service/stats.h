@@ -12,6 +12,11 @@ struct stats {
     uint64_t succeeded;
     uint64_t failed[ERROR_CODE_COUNT];
     uint64_t cancelled;       /* nobody waited any more */
+    /* What /metrics has as llm_router_requests_total: those answered out of
+     * memory or with another one too, and nothing that asks no provider. */
+    struct {
+        uint64_t ok, failed, cancelled;
+    } ended;
     uint64_t attempts;        /* HTTP requests sent to providers */
     uint64_t retries;         /* of them, after a failure */
     uint64_t turns;           /* of them, repairs and continuations */
