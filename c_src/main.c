@@ -23,11 +23,10 @@ enum { LEAST_DESCRIPTORS = 32 };
 
 static int complain(const struct error *err, enum exit_code code)
 {
-    /* About a file the message says all: where, which key, and what. */
-    bool says_all = strstr(err->message, err->path) != NULL;
+    char text[ERROR_TEXT_MAX];
 
-    fprintf(stderr, "llm_router: %s%s%s\n", says_all ? "" : err->path,
-            says_all ? "" : ": ", err->message);
+    error_describe(err, text);
+    fprintf(stderr, "llm_router: %s\n", text);
     return (int)code;
 }
 

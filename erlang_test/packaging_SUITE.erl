@@ -332,6 +332,8 @@ what_is_installed_runs_and_is_removed_again(Config) ->
      || Text <- [<<"ExecStart=/opt/router/bin/llm_router --sname %i ">>,
                  <<"\nStateDirectory=llm_router@%i\n">>,
                  <<"\nEnvironmentFile=-/etc/llm_router/environment.%i\n">>]],
+    ?assert(filelib:is_regular(Image ++ "/opt/router/share/doc/llm_router/"
+                               "examples/llm_router.rules.yml")),
     ok = file:write_file(Image ++ hd(Configured), "{\"retry\": {}}"),
     {0, _} = make("install", Image, "/opt/router"),
     ?assertEqual(<<"{\"retry\": {}}">>, read(Image ++ hd(Configured))),

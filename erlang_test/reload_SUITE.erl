@@ -109,10 +109,16 @@ a_broken_file_changes_nothing(Config) ->
     ok = file:write_file(File, Good),
     ?assertEqual({0, 3}, reloads(Config)).
 
+%% The log says which file.
 a_missing_file_changes_nothing(Config) ->
-    ok = file:delete(proplists:get_value(config_file, Config)),
+    File = proplists:get_value(config_file, Config),
+    ok = file:delete(File),
     ?assertMatch({error, {invalid_request, _}}, bed:call(Config, reload)),
-    ?assertEqual(<<"one">>, text(Config)).
+    ?assertEqual(<<"one">>, text(Config)),
+    Said = ["msg=\"the old configuration stays\" reason=\"", File, ": "],
+    bed:eventually(fun() ->
+        string:find(router:stderr(bed:router(Config)), Said) =/= nomatch
+    end).
 
 calls_in_flight_end_as_they_began(Config) ->
     scripted_provider:set_handler(

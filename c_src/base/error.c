@@ -64,6 +64,14 @@ bool error_in(struct error *err, const char *parent)
     return false;
 }
 
+void error_describe(const struct error *err, char text[ERROR_TEXT_MAX])
+{
+    bool says_all = strstr(err->message, err->path) != NULL;
+
+    snprintf(text, ERROR_TEXT_MAX, "%s%s%s", says_all ? "" : err->path,
+             says_all ? "" : ": ", err->message);
+}
+
 static const struct {
     const char *atom;
     bool retryable;

@@ -197,7 +197,7 @@ static struct transfer *transfer_new(struct http *http,
 {
     /* The first switches off "Expect: 100-continue". */
     static const char *const ours[] = {"Expect:", "User-Agent: llm_router",
-                                       "Accept-Encoding: " ENCODINGS};
+                                       ("Accept-Encoding: " ENCODINGS)};
     const size_t ours_count = sizeof(ours) / sizeof(ours[0]);
     size_t lines = request->header_count + ours_count;
     struct transfer *transfer =

@@ -63,16 +63,21 @@ static void answer(struct service *service, const struct reload *reload,
 
 static void tell_manager(struct service *service, const struct reload *reload)
 {
-    char status[2 * ERROR_MESSAGE_MAX] = "the configuration was taken over";
+    char status[2 * ERROR_TEXT_MAX] = "the configuration was taken over";
+    char reason[ERROR_TEXT_MAX];
 
-    if (!reload->settings)
+    if (!reload->settings) {
+        error_describe(&reload->error, reason);
         snprintf(status, sizeof(status), "the old configuration stays: %s",
-                 reload->error.message);
+                 reason);
+    }
     systemd_reloaded(&service->systemd, status);
 }
 
 static void finish(struct service *service, struct reload *reload)
 {
+    char reason[ERROR_TEXT_MAX];
+
     service->reload = NULL;
     if (reload->settings) {
         service->stats.reloads++;
@@ -81,8 +86,9 @@ static void finish(struct service *service, struct reload *reload)
         return;
     }
     service->stats.reloads_failed++;
+    error_describe(&reload->error, reason);
     log_event(LOG_ERROR, "reload", "the old configuration stays",
-              LOG_FIELDS(log_text("reason", slice_of(reload->error.message))));
+              LOG_FIELDS(log_text("reason", slice_of(reason))));
     answer(service, reload, &reload->error);
 }
 

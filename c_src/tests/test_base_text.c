@@ -124,6 +124,23 @@ static void paths_grow_from_the_inside_out(void **state)
     assert_true(err.retry_after_ms < 0);
 }
 
+static void a_description_has_the_path_once(void **state)
+{
+    struct error err;
+    char text[ERROR_TEXT_MAX];
+
+    (void)state;
+    error_at(&err, ERR_INVALID_REQUEST, "a.json", "line 1: bad");
+    error_describe(&err, text);
+    assert_string_equal(text, "a.json: line 1: bad");
+    error_at(&err, ERR_INVALID_REQUEST, "b.c", "a.json: line 1: b.c: bad");
+    error_describe(&err, text);
+    assert_string_equal(text, "a.json: line 1: b.c: bad");
+    error_set(&err, ERR_TIMEOUT, "too late");
+    error_describe(&err, text);
+    assert_string_equal(text, "too late");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +153,7 @@ int main(void)
         cmocka_unit_test(every_code_point_survives_encoding),
         cmocka_unit_test(a_long_message_is_cut_at_a_character),
         cmocka_unit_test(paths_grow_from_the_inside_out),
+        cmocka_unit_test(a_description_has_the_path_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,6 +77,10 @@ bool error_in(struct error *err, const char *parent);
 
 void error_clear(struct error *err);
 
+/* "PATH: MESSAGE" for people, without the path where the message has it. */
+enum { ERROR_TEXT_MAX = ERROR_PATH_MAX + ERROR_MESSAGE_MAX + 2 };
+void error_describe(const struct error *err, char text[ERROR_TEXT_MAX]);
+
 const char *error_atom(enum error_code code); /* "invalid_request" */
 bool error_retryable(enum error_code code);
 
