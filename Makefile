@@ -164,7 +164,8 @@ bench: deps all
 
 # Half an hour of everything at once: scripts/soak says what.
 .PHONY: soak
-soak: deps all
+soak: deps
+	@$(MAKE) --no-print-directory all
 	@scripts/soak
 
 # make fuzz TARGET=term_check SECONDS=600
@@ -175,6 +176,12 @@ fuzz:
 .PHONY: format
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h')
+
+# Every allocation fails once, and system calls: scripts/inject says what.
+.PHONY: inject
+inject: deps
+	@$(MAKE) --no-print-directory all
+	@scripts/inject
 
 # make install PREFIX=/usr DESTDIR=/tmp/image; see packaging/install for more.
 PLACES = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' PROGRAM='$(PROGRAM)'
@@ -211,4 +218,5 @@ help:
 	@echo 'make install    PREFIX=/usr/local DESTDIR= ; also make uninstall'
 	@echo 'make deb        a Debian package in build/deb'
 	@echo 'make soak       half an hour of calls, faults and kills'
+	@echo 'make inject     failing allocations and system calls, 20 min'
 	@echo 'make fuzz       TARGET=name SECONDS=600'

@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "service/service_internal.h"
@@ -20,12 +21,17 @@ static uint64_t resident_bytes(void)
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Without the one that looks. */
+/* Without the one that looks. From Linux 6.2 on the folder has a size: to read
+ * it takes 10 ms for 10,000 of them. */
 static uint64_t open_descriptors(void)
 {
-    DIR *list = opendir("/proc/self/fd");
+    struct stat folder;
+    DIR *list;
     uint64_t count = 0;
 
+    if (stat("/proc/self/fd", &folder) == 0 && folder.st_size > 0)
+        return (uint64_t)folder.st_size;
+    list = opendir("/proc/self/fd");
     if (!list)
         return 0;
     for (const struct dirent *entry; (entry = readdir(list));)
