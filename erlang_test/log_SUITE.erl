@@ -167,7 +167,7 @@ an_unknown_component_is_named(Config) ->
            {"LLM_ROUTER_LOG_LEVEL", "info,dits=debug"}],
     {1, <<>>, Said} = router:run(#{dir => Dir, cookie => Cookie, env => Env,
                                    args => ["--check-config"]}),
-    ?assertNotEqual(nomatch, string:find(Said, "log.level")),
+    ?assertNotEqual(nomatch, string:find(Said, "LLM_ROUTER_LOG_LEVEL")),
     ?assertNotEqual(nomatch, string:find(Said, "'dits'")).
 
 a_reload_changes_level_and_format(Config) ->

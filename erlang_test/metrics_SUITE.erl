@@ -301,7 +301,12 @@ a_benched_key_is_seen(Config) ->
         ?assertEqual(0, value(M, "llm_router_key_benched",
                               #{provider => "two"})),
         ?assertEqual(1, value(M, "llm_router_key_benches_total",
-                              #{provider => "one"}))
+                              #{provider => "one"})),
+        soon(fun() ->
+            has(router:stderr(bed:router(Up)),
+                ["level=warn component=job msg=\"a key is left alone\" "
+                 "provider=one key=default error=unauthorized\n"])
+        end)
     end).
 
 hostile_names_forge_nothing(Config) ->
@@ -421,7 +426,9 @@ it_is_ready_until_it_drains(Config) ->
         end),
         ?assertEqual({200, <<"ok\n">>}, get(Up, "/health")),
         ?assertEqual(1, value(metrics(Up), "llm_router_draining")),
-        receive {ok, _} -> ok end
+        receive {ok, _} -> ok end,
+        %% A second signal would end it at once.
+        ?assertEqual({exited, 0}, router:await_exit(bed:router(Up), 10000))
     end).
 
 %% The port where no epmd is.

@@ -304,6 +304,16 @@ size_t table_error_rows(const struct jv *status)
     return jv_count(jv_find(status, "errors"));
 }
 
+static void put_times(struct pen *pen, double count)
+{
+    char times[32];
+
+    if (!(count > 1))
+        return;
+    snprintf(times, sizeof(times), "%.0f times: ", count);
+    pen_text(pen, slice_of(times));
+}
+
 static void put_error(struct pen *pen, const struct jv *error, double now_ms)
 {
     const struct column *columns = error_columns;
@@ -321,6 +331,7 @@ static void put_error(struct pen *pen, const struct jv *error, double now_ms)
         pen_text(pen, node);
     }
     pen_text(pen, SLICE_LITERAL(": "));
+    put_times(pen, status_number(error, "count"));
     pen_text(pen, status_text(error, "message"));
     pen_newline(pen);
 }

@@ -392,23 +392,37 @@ static void settle_key(struct supply_key *key, const struct supply_grant *grant,
     health_settle(&key->health, grant, outcome, clock->now_ms);
 }
 
-void supply_settle(struct supply *supply, const struct supply_grant *grant,
-                   const struct supply_outcome *outcome,
-                   const struct supply_clock *clock)
+static enum supply_turn turn_of(bool was_benched, bool is_benched)
+{
+    if (was_benched == is_benched)
+        return SUPPLY_UNTURNED;
+    return is_benched ? SUPPLY_BENCHED : SUPPLY_BACK;
+}
+
+enum supply_turn supply_settle(struct supply *supply,
+                               const struct supply_grant *grant,
+                               const struct supply_outcome *outcome,
+                               const struct supply_clock *clock)
 {
     struct supply_provider *provider = provider_of(supply, grant);
     struct supply_key *key = provider ? key_of(provider, grant) : NULL;
+    enum supply_turn turn;
+    bool was_benched;
 
     if (!key)
-        return;
+        return SUPPLY_UNTURNED;
+    was_benched = key->health.benched;
     settle_spending(&supply->spending, grant, outcome->cost_usd, clock->unix_s);
     settle_key(key, grant, outcome, clock);
+    turn = turn_of(was_benched, key->health.benched);
     provider->in_flight--;
     if (outcome->latency_ms >= 0)
         latencies_measure(&supply->latencies, provider->name, outcome->model,
                           outcome->latency_ms, clock->now_ms);
-    if (!key->declared || !provider->declared)
-        forget(provider);
+    if (key->declared && provider->declared)
+        return turn;
+    forget(provider);
+    return SUPPLY_UNTURNED;
 }
 
 bool supply_is_healthy(const struct supply *supply, struct slice name,

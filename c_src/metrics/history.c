@@ -25,6 +25,8 @@ struct series {
 };
 
 struct kept_failure {
+    uint64_t order; /* of the latest of them; 1: the first ever */
+    uint64_t count; /* how often it happened; 0: no failure is here */
     int64_t unix_ms;
     enum operation operation;
     enum error_code code;
@@ -39,7 +41,7 @@ struct history {
     struct series *providers[HISTORY_PROVIDERS_MAX];
     size_t provider_count;
     struct kept_failure failures[HISTORY_FAILURES];
-    size_t failure_count; /* ever */
+    uint64_t failure_count; /* ever */
 };
 
 struct history *history_new(void)
@@ -131,22 +133,53 @@ static void keep(char *out, size_t room, struct slice text)
 
 #define KEEP(field, text) keep(field, sizeof(field), text)
 
+static bool is_same(const struct kept_failure *a, const struct kept_failure *b)
+{
+    return a->code == b->code && a->operation == b->operation &&
+           !strcmp(a->message, b->message) && !strcmp(a->path, b->path) &&
+           !strcmp(a->provider, b->provider) && !strcmp(a->model, b->model) &&
+           !strcmp(a->node, b->node);
+}
+
+/* One that fails again and again takes one place, not everybody's. */
+static struct kept_failure *place_of(struct history *history,
+                                     const struct kept_failure *made)
+{
+    struct kept_failure *oldest = &history->failures[0];
+
+    for (size_t i = 0; i < HISTORY_FAILURES; i++) {
+        struct kept_failure *kept = &history->failures[i];
+
+        if (kept->count > 0 && is_same(kept, made))
+            return kept;
+        if (kept->order < oldest->order)
+            oldest = kept;
+    }
+    oldest->count = 0;
+    return oldest;
+}
+
 void history_failure(struct history *history,
                      const struct request_failure *failure)
 {
-    struct kept_failure *kept =
-        &history->failures[history->failure_count++ % HISTORY_FAILURES];
+    struct kept_failure made = {
+        .unix_ms = failure->unix_ms,
+        .operation = failure->operation,
+        .code = failure->error->code,
+        .attempts = failure->attempts,
+    };
+    struct kept_failure *kept;
 
-    kept->unix_ms = failure->unix_ms;
-    kept->operation = failure->operation;
-    kept->code = failure->error->code;
-    kept->attempts = failure->attempts;
-    KEEP(kept->message, slice_of(failure->error->message));
-    KEEP(kept->path, slice_of(failure->error->path));
-    KEEP(kept->provider, failure->provider);
-    KEEP(kept->model, failure->model);
-    KEEP(kept->request_id, failure->request_id);
-    KEEP(kept->node, failure->node);
+    KEEP(made.message, slice_of(failure->error->message));
+    KEEP(made.path, slice_of(failure->error->path));
+    KEEP(made.provider, failure->provider);
+    KEEP(made.model, failure->model);
+    KEEP(made.request_id, failure->request_id);
+    KEEP(made.node, failure->node);
+    kept = place_of(history, &made);
+    made.count = kept->count + 1;
+    made.order = ++history->failure_count;
+    *kept = made;
 }
 
 /* Showing. */
@@ -286,8 +319,11 @@ static void put_text(struct buf *out, const char *name, const char *text)
 
 static void put_failure(struct buf *out, const struct kept_failure *failure)
 {
-    buf_printf(out, "{\"at_ms\":%" PRId64 ",\"code\":\"%s\",\"attempts\":%d",
-               failure->unix_ms, error_atom(failure->code), failure->attempts);
+    buf_printf(out,
+               "{\"at_ms\":%" PRId64 ",\"count\":%" PRIu64
+               ",\"code\":\"%s\",\"attempts\":%d",
+               failure->unix_ms, failure->count, error_atom(failure->code),
+               failure->attempts);
     put_text(out, "operation",
              failure->operation < OPERATION_COUNT
                  ? operation_atom(failure->operation)
@@ -301,15 +337,32 @@ static void put_failure(struct buf *out, const struct kept_failure *failure)
     buf_append_byte(out, '}');
 }
 
+/* The latest one before that; NULL: there is none. */
+static const struct kept_failure *failure_before(const struct history *history,
+                                                 uint64_t order)
+{
+    const struct kept_failure *latest = NULL;
+
+    for (size_t i = 0; i < HISTORY_FAILURES; i++) {
+        const struct kept_failure *kept = &history->failures[i];
+
+        if (kept->count > 0 && kept->order < order &&
+            (!latest || kept->order > latest->order))
+            latest = kept;
+    }
+    return latest;
+}
+
 void history_put_failures(const struct history *history, struct buf *out)
 {
-    size_t count = history->failure_count;
+    const struct kept_failure *failure = failure_before(history, UINT64_MAX);
 
     buf_append_byte(out, '[');
-    for (size_t i = 1; i <= HISTORY_FAILURES && i <= count; i++) {
-        if (i > 1)
+    while (failure) {
+        put_failure(out, failure);
+        failure = failure_before(history, failure->order);
+        if (failure)
             buf_append_byte(out, ',');
-        put_failure(out, &history->failures[(count - i) % HISTORY_FAILURES]);
     }
     buf_append_byte(out, ']');
 }

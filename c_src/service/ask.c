@@ -85,6 +85,27 @@ static double account_for(struct job *job, const struct usage *usage,
     return cost;
 }
 
+static void log_turn(const struct job *job, enum supply_turn turn,
+                     enum error_code error)
+{
+    struct log_field provider =
+        log_text("provider", candidate_of(job)->provider);
+    struct log_field key = log_text("key", job->grant.key_name);
+
+    switch (turn) {
+    case SUPPLY_UNTURNED:
+        break;
+    case SUPPLY_BENCHED:
+        log_event(LOG_WARN, "job", "a key is left alone",
+                  LOG_FIELDS(provider, key,
+                             log_text("error", slice_of(error_atom(error)))));
+        break;
+    case SUPPLY_BACK:
+        log_event(LOG_INFO, "job", "a key is back", LOG_FIELDS(provider, key));
+        break;
+    }
+}
+
 static void settle(struct job *job, const struct supply_outcome *outcome)
 {
     struct service *service = job->service;
@@ -92,7 +113,8 @@ static void settle(struct job *job, const struct supply_outcome *outcome)
 
     if (job->grant.key == 0)
         return;
-    supply_settle(service->supply, &job->grant, outcome, &clock);
+    log_turn(job, supply_settle(service->supply, &job->grant, outcome, &clock),
+             outcome->error);
     job->grant.key = 0;
     if (!list_is_empty(&service->lines))
         line_wake(line_of(service, candidate_of(job)->provider));

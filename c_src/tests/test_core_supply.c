@@ -484,6 +484,35 @@ static void a_refused_key_is_not_waited_for_whatever_it_says(void **state)
     close_bed(&bed);
 }
 
+static void a_turn_is_told_once(void **state)
+{
+    struct bed bed = open_with("a", &NO_LIMITS);
+    struct supply_outcome bad = outcome(SUPPLY_KEY_BAD);
+    struct supply_outcome good = outcome(SUPPLY_OK);
+    struct supply_grant first, second;
+
+    (void)state;
+    take(&bed, &first);
+    take(&bed, &second);
+    assert_int_equal(supply_settle(bed.supply, &first, &bad, &bed.clock),
+                     SUPPLY_BENCHED);
+    assert_int_equal(supply_settle(bed.supply, &second, &bad, &bed.clock),
+                     SUPPLY_UNTURNED);
+    bed.clock.now_ms += 60000;
+    take(&bed, &first);
+    assert_int_equal(supply_settle(bed.supply, &first, &good, &bed.clock),
+                     SUPPLY_BACK);
+    take(&bed, &first);
+    assert_int_equal(supply_settle(bed.supply, &first, &good, &bed.clock),
+                     SUPPLY_UNTURNED);
+    /* One that is declared no more may be gone. */
+    take(&bed, &first);
+    supply_declare_begin(bed.supply, &(struct budget_limits){NAN, NAN});
+    assert_int_equal(supply_settle(bed.supply, &first, &bad, &bed.clock),
+                     SUPPLY_UNTURNED);
+    close_bed(&bed);
+}
+
 /* Several keys */
 
 static void the_least_used_key_is_taken(void **state)
@@ -1336,6 +1365,7 @@ int main(void)
         cmocka_unit_test(a_refused_key_is_benched_for_a_minute),
         cmocka_unit_test(an_only_key_that_is_refused_is_tried_once_a_second),
         cmocka_unit_test(a_refused_key_is_not_waited_for_whatever_it_says),
+        cmocka_unit_test(a_turn_is_told_once),
         cmocka_unit_test(the_least_used_key_is_taken),
         cmocka_unit_test(a_key_told_to_wait_does_not_stop_the_others),
         cmocka_unit_test(a_benched_key_is_probed_while_another_one_is_well),

@@ -474,14 +474,36 @@ static void the_latest_failure_comes_first(void **state)
     history_put_failures(history, &out);
     assert_slice(
         buf_slice(&out),
-        "[{\"at_ms\":7,\"code\":\"bad_response\",\"attempts\":2,"
+        "[{\"at_ms\":7,\"count\":1,\"code\":\"bad_response\",\"attempts\":2,"
         "\"operation\":\"call\",\"message\":\"second\",\"path\":\"opts.x\","
         "\"provider\":\"p\",\"model\":null,\"request_id\":null,"
         "\"node\":\"\xef\xbf\xbd<script>\"},"
-        "{\"at_ms\":7,\"code\":\"bad_response\",\"attempts\":1,"
+        "{\"at_ms\":7,\"count\":1,\"code\":\"bad_response\",\"attempts\":1,"
         "\"operation\":\"call\",\"message\":\"first \\\"quoted\\\"\\n\","
         "\"path\":\"opts.x\",\"provider\":\"p\",\"model\":null,"
         "\"request_id\":null,\"node\":\"\xef\xbf\xbd<script>\"}]");
+    buf_release(&out);
+    history_free(history);
+}
+
+static void the_same_failure_again_takes_no_other_place(void **state)
+{
+    struct history *history = history_new();
+    struct buf out;
+
+    (void)state;
+    buf_init(&out, TEXT_MAX);
+    keep_failure(history, "rare", 1);
+    for (int i = 0; i < 3 * HISTORY_FAILURES; i++)
+        keep_failure(history, "often", i);
+    keep_failure(history, "last", 1);
+    history_put_failures(history, &out);
+    assert_has(&out, "[{\"at_ms\":7,\"count\":1,\"code\":\"bad_response\","
+                     "\"attempts\":1,\"operation\":\"call\","
+                     "\"message\":\"last\"");
+    assert_has(&out, "\"count\":150,\"code\":\"bad_response\","
+                     "\"attempts\":149,");
+    assert_has(&out, "\"message\":\"rare\"");
     buf_release(&out);
     history_free(history);
 }
@@ -499,7 +521,9 @@ static void only_the_latest_failures_are_kept(void **state)
         keep_failure(history, message, i);
     }
     history_put_failures(history, &out);
-    assert_has(&out, "[{\"at_ms\":7,\"code\":\"bad_response\",\"attempts\":52");
+    assert_has(
+        &out,
+        "[{\"at_ms\":7,\"count\":1,\"code\":\"bad_response\",\"attempts\":52");
     assert_has(&out, "\"m3.\"");
     assert_false(has(&out, "\"m2.\""));
     buf_release(&out);
@@ -529,6 +553,7 @@ int main(void)
         cmocka_unit_test(providers_have_columns_of_their_own),
         cmocka_unit_test(no_more_than_so_many_providers_are_kept),
         cmocka_unit_test(the_latest_failure_comes_first),
+        cmocka_unit_test(the_same_failure_again_takes_no_other_place),
         cmocka_unit_test(only_the_latest_failures_are_kept),
     };
 

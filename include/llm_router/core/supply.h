@@ -138,9 +138,17 @@ struct supply_outcome {
     struct rate_limits limits;
 };
 
-void supply_settle(struct supply *supply, const struct supply_grant *grant,
-                   const struct supply_outcome *outcome,
-                   const struct supply_clock *clock);
+/* What became of the key by that; its name is there still if it turned. */
+enum supply_turn {
+    SUPPLY_UNTURNED,
+    SUPPLY_BENCHED, /* it was not before */
+    SUPPLY_BACK,    /* it was benched, and is no longer */
+};
+
+enum supply_turn supply_settle(struct supply *supply,
+                               const struct supply_grant *grant,
+                               const struct supply_outcome *outcome,
+                               const struct supply_clock *clock);
 
 /* May a failed question be put to the provider again? Takes from its retry
  * budget when true. */

@@ -36,7 +36,8 @@ struct history_call {
 void history_call(struct history *history, uint64_t now_ms,
                   const struct history_call *call);
 
-/* A request has failed. Texts are copied, and cut. */
+/* A request has failed. Texts are copied, and cut. The same failure of the same
+ * node again is one with a count, and the latest time and request_id. */
 struct request_failure {
     int64_t unix_ms;
     enum operation operation; /* OPERATION_COUNT: none that is known */

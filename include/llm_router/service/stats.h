@@ -11,7 +11,7 @@ struct stats {
     uint64_t requests[OPERATION_COUNT];
     uint64_t succeeded;
     uint64_t failed[ERROR_CODE_COUNT];
-    uint64_t cancelled;       /* nobody waited any more */
+    uint64_t cancelled; /* nobody waited any more */
     /* What /metrics has as llm_router_requests_total: those answered out of
      * memory or with another one too, and nothing that asks no provider. */
     struct {
