@@ -24,7 +24,6 @@ all() ->
      waiting_is_neither_of_the_two,
      streams_and_tasks_are_measured_like_calls,
      a_benched_key_is_seen,
-     hostile_names_forge_nothing,
      counters_never_go_back,
      the_status_document_agrees_with_the_metrics,
      the_status_document_adds_up,
@@ -307,15 +306,6 @@ a_benched_key_is_seen(Config) ->
                 ["level=warn component=job msg=\"a key is left alone\" "
                  "provider=one key=default error=unauthorized\n"])
         end)
-    end).
-
-hostile_names_forge_nothing(Config) ->
-    with(Config, fun(Up) ->
-        [bed:call(Up, prompt(#{model => Model}))
-         || Model <- [<<"a\"} 1\nforged 1">>, <<"one/x\\">>, <<255>>,
-                      binary:copy(<<"m">>, 1000)]],
-        M = metrics(Up),
-        ?assertNot(lists:member("forged", prometheus:families(M)))
     end).
 
 counters_never_go_back(Config) ->

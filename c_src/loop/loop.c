@@ -198,8 +198,23 @@ void loop_stop(struct loop *loop)
     uv_stop(&loop->uv);
 }
 
+/* From here on nobody takes signals: another one that tells it to end would
+ * kill a process that is ending well. */
+static void block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 void loop_release(struct loop *loop)
 {
+    if (loop->on_signal)
+        block_signals();
     uv_close((uv_handle_t *)&loop->alarm, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
     uv_close((uv_handle_t *)&loop->check, NULL);

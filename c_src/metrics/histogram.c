@@ -28,6 +28,8 @@ void histogram_add(struct histogram *histogram, double unit, double value)
         ->counts[isinf(value) ? HISTOGRAM_BOUNDS : bucket_of(unit, value)]++;
     histogram->count++;
     histogram->sum += value;
+    if (value > histogram->largest)
+        histogram->largest = value;
 }
 
 double histogram_quantile(const struct histogram *histogram, double unit,
@@ -42,11 +44,11 @@ double histogram_quantile(const struct histogram *histogram, double unit,
 
         if (here > 0 && below + here >= wanted) {
             double low = i > 0 ? histogram_bound(unit, i - 1) : 0;
-            double high = histogram_bound(unit, i);
+            double high = fmin(histogram_bound(unit, i), histogram->largest);
 
             return low + (high - low) * (wanted - below) / here;
         }
         below += here;
     }
-    return histogram_bound(unit, HISTOGRAM_BOUNDS - 1);
+    return histogram->largest;
 }

@@ -174,6 +174,8 @@ static void put_process(const struct service *service,
                 "Processor time of the process."),
         GAUGE("process_open_fds", figures->open_descriptors,
               "Open descriptors."),
+        GAUGE("process_start_time_seconds",
+              (double)service->started_unix_ms / 1e3, "Since 1970."),
         GAUGE("process_max_fds", figures->descriptor_limit,
               "How many descriptors may be open."),
     };

@@ -402,12 +402,13 @@ static void set_up_service(struct server *server, struct settings *settings)
     const struct config *config = &settings->config;
 
     service->settings = settings_keep(settings);
-    service->config = config;
+    service->config = service->at_start = config;
     service->seed = service->chance = random_seed();
     service->on_drain = drain;
     service->context = server;
     loop_init(&service->loop);
     service->started_ms = loop_now_ms(&service->loop);
+    service->started_unix_ms = loop_unix_ms();
     set_up_tables(service);
     arena_init(&service->spare, CALL_BLOCK);
     buf_init(&service->value, (size_t)config->max_frame_bytes);

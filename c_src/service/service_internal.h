@@ -28,13 +28,14 @@ struct line {
     struct loop_task wake;
 };
 
-/* The first block of a call's arena: with its header it is 3.25 KiB, which holds
- * the job of an ordinary call and its prompt. */
+/* The first block of a call's arena: with its header it is 3.25 KiB, which
+ * holds the job of an ordinary call and its prompt. */
 enum { CALL_BLOCK = 3328 - 48 };
 
 struct service {
     struct settings *settings;
-    const struct config *config; /* of the settings */
+    const struct config *config;   /* of the settings */
+    const struct config *at_start; /* of those it began with */
     int argc;
     const char *const *argv; /* for a reload */
     struct reload *reload;   /* one that is under way, or NULL */
@@ -52,6 +53,7 @@ struct service {
     struct buf policy; /* of the status page */
     bool ready;        /* the node can be called */
     uint64_t started_ms;
+    int64_t started_unix_ms;
     uint64_t seed;   /* of maps whose keys strangers choose */
     uint64_t chance; /* state of the generator behind retry jitter */
 
@@ -63,7 +65,7 @@ struct service {
     struct list lines;  /* one for each provider that somebody waited for */
     struct list paused; /* streams whose receiver is slow */
     bool draining;
-    bool handing_over; /* draining, and calls are still taken */
+    bool handing_over;               /* draining, and calls are still taken */
     void (*on_drain)(void *context); /* somebody called `drain` */
     void (*on_idle)(void *context);  /* draining and the last job is done */
     void *context;                   /* of both */

@@ -75,11 +75,10 @@ static void a_quantile_lies_in_the_bucket_of_its_value(void **state)
 
         assert_true(value > 0.01 && value <= 0.02);
     }
-    assert_true(histogram_quantile(&histogram, HISTOGRAM_SECONDS, 1) > 20);
+    assert_true(histogram_quantile(&histogram, HISTOGRAM_SECONDS, 1) == 30);
     histogram = (struct histogram){.count = 0};
     histogram_add(&histogram, HISTOGRAM_SECONDS, 1e9);
-    assert_true(histogram_quantile(&histogram, HISTOGRAM_SECONDS, 0.5) ==
-                histogram_bound(HISTOGRAM_SECONDS, HISTOGRAM_BOUNDS - 1));
+    assert_true(histogram_quantile(&histogram, HISTOGRAM_SECONDS, 0.5) == 1e9);
 }
 
 /* --- exposition --- */

@@ -21,6 +21,7 @@ struct histogram {
     uint64_t counts[HISTOGRAM_BUCKETS];
     uint64_t count;
     double sum;
+    double largest;
 };
 
 /* Upper end of a bucket; `bucket` < HISTOGRAM_BOUNDS. */
@@ -29,8 +30,9 @@ double histogram_bound(double unit, size_t bucket);
 /* What is negative or no number counts as 0. */
 void histogram_add(struct histogram *histogram, double unit, double value);
 
-/* The value below which that part (0..1) lies, guessed within its bucket; NAN
- * when nothing was added. */
+/* The value below which that part (0..1) lies, guessed within its bucket, whose
+ * bounds are a factor of two apart; never over the largest one. NAN when
+ * nothing was added. */
 double histogram_quantile(const struct histogram *histogram, double unit,
                           double part);
 

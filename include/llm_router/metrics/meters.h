@@ -17,7 +17,7 @@
 
 enum {
     METERS_MAX = 1000,
-    METERS_TIMERS_MAX = 250, /* 3 MB of text, 15 ms to write it */
+    METERS_TIMERS_MAX = 150, /* 2 MB of text, 10 ms to write it */
 };
 
 struct meters;
