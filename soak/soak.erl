@@ -58,9 +58,10 @@ run(Ms) ->
               steady => bed:node_name(steady),
               mortal => [bed:node_name(mortal) || _ <- [1, 2]]},
     Nodes = nodes_of_both(Bed),
-    Steady = start_router(World, maps:get(steady, World)),
+    %% The first one gets the global name.
     Routers = [{Node, start_router(World, Node)}
                || Node <- maps:get(mortal, World)],
+    Steady = start_router(World, maps:get(steady, World)),
     [await_names(World, Caller) || Caller <- Nodes],
     say("~b minutes; callers on ~0p",
         [Ms div 60000, [N || #{node := N} <- Nodes]]),

@@ -30,7 +30,8 @@ static void read_settings(void *context)
 
 static void take_over(struct service *service, struct settings *settings)
 {
-    const char *key = config_needs_restart(service->at_start, &settings->config);
+    const char *key =
+        config_needs_restart(service->at_start, &settings->config);
 
     if (key)
         log_event(LOG_WARN, "reload", "a key is read at start only",

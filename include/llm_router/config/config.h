@@ -73,9 +73,9 @@ struct config {
     bool no_providers;       /* there need be none: --migrate */
     bool tls_dist;           /* --tls-dist: then all three files are given */
     const char *tls_cert, *tls_key, *tls_ca;
-    const char *target;  /* --node: the router that `status` and `top` ask */
-    bool as_json;        /* --json */
-    int64_t interval_ms; /* --interval */
+    const char *target;   /* --node: the router that `status` and `top` ask */
+    bool as_json;         /* --json */
+    int64_t interval_ms;  /* --interval */
     const char *priv_dir; /* prompts, schemas, models.json */
 
     struct config_provider providers[CONFIG_PROVIDERS_MAX];
@@ -142,7 +142,7 @@ struct config {
     struct slice log_format;
     const char *http_option;  /* --http, or NULL; stands for the next */
     struct slice http_listen; /* of config/listen.h; empty: no HTTP */
-    bool core_dump; /* may the system write one? */
+    bool core_dump;           /* may the system write one? */
 
     struct config_secret secrets[CONFIG_SECRETS_MAX];
     size_t secret_count;
@@ -185,9 +185,9 @@ bool config_load(struct config *config, const struct config *previous,
  * other processes of the same user. */
 void config_hide_secrets(const struct config *config);
 
-/* The cookie: handed over, --cookie-file, RELEASE_COOKIE, the credential of that
- * name, ~/.erlang.cookie (made when there is none, as erl does). A file that others can read is
- * refused, as erl does.
+/* The cookie: handed over, --cookie-file, RELEASE_COOKIE, the credential of
+ * that name, ~/.erlang.cookie (made when there is none, as erl does). A file
+ * that others can read is refused, as erl does.
  */
 bool config_load_cookie(struct config *config, struct error *err);
 
