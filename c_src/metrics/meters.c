@@ -302,63 +302,68 @@ static void label_model(const struct model_meter *model,
     labels[3] = (struct label){"gen_ai_token_type", slice_of(NULL)};
 }
 
-static void put_tokens(const struct meters *meters, struct buf *out)
+typedef void put_model(struct buf *out, const struct family *family,
+                       struct label labels[MODEL_LABELS],
+                       const struct model_meter *model);
+
+static void put_tokens(struct buf *out, const struct family *family,
+                       struct label labels[MODEL_LABELS],
+                       const struct model_meter *model)
 {
-    static const struct family family = {
-        "gen_ai_client_token_usage", "histogram",
-        "Tokens of provider calls, as far as the providers say."};
-    struct label labels[MODEL_LABELS];
-
-    exposition_begin(out, &family);
-    LIST_EACH(link, &meters->models.all)
-    {
-        const struct model_meter *model =
-            LIST_ENTRY(link, struct model_meter, entry.link);
-
-        label_model(model, labels);
-        labels[3].value = slice_of("input");
-        exposition_histogram(out, &family, labels, MODEL_LABELS, &token_counts,
-                             &model->input);
-        labels[3].value = slice_of("output");
-        exposition_histogram(out, &family, labels, MODEL_LABELS, &token_counts,
-                             &model->output);
-    }
+    labels[3].value = slice_of("input");
+    exposition_histogram(out, family, labels, MODEL_LABELS, &token_counts,
+                         &model->input);
+    labels[3].value = slice_of("output");
+    exposition_histogram(out, family, labels, MODEL_LABELS, &token_counts,
+                         &model->output);
 }
 
-static void put_first_tokens(const struct meters *meters, struct buf *out)
+static void put_first_token(struct buf *out, const struct family *family,
+                            struct label labels[MODEL_LABELS],
+                            const struct model_meter *model)
 {
-    static const struct family family = {
-        "gen_ai_client_operation_time_to_first_chunk_seconds", "histogram",
-        "From the question to the first of the answer's text."};
-    struct label labels[MODEL_LABELS];
-
-    exposition_begin(out, &family);
-    LIST_EACH(link, &meters->models.all)
-    {
-        const struct model_meter *model =
-            LIST_ENTRY(link, struct model_meter, entry.link);
-
-        label_model(model, labels);
-        exposition_histogram(out, &family, labels, MODEL_LABELS, &call_times,
-                             &model->first_token);
-    }
+    exposition_histogram(out, family, labels, MODEL_LABELS, &call_times,
+                         &model->first_token);
 }
 
-static void put_costs(const struct meters *meters, struct buf *out)
+static void put_cost(struct buf *out, const struct family *family,
+                     struct label labels[MODEL_LABELS],
+                     const struct model_meter *model)
 {
-    static const struct family family = {
-        "llm_router_cost_usd_total", "counter",
-        "What provider calls cost whose price and usage are known."};
+    exposition_value(out, family, labels, MODEL_LABELS, model->cost_usd);
+}
+
+static const struct {
+    struct family family;
+    put_model *put;
+} model_families[] = {
+    {{"gen_ai_client_operation_time_to_first_chunk_seconds", "histogram",
+      "From the question to the first of the answer's text."},
+     put_first_token},
+    {{"gen_ai_client_token_usage", "histogram",
+      "Tokens of provider calls, as far as the providers say."},
+     put_tokens},
+    {{"llm_router_cost_usd_total", "counter",
+      "What provider calls cost whose price and usage are known."},
+     put_cost},
+};
+
+static void put_models(const struct meters *meters, struct buf *out)
+{
     struct label labels[MODEL_LABELS];
 
-    exposition_begin(out, &family);
-    LIST_EACH(link, &meters->models.all)
-    {
-        const struct model_meter *model =
-            LIST_ENTRY(link, struct model_meter, entry.link);
+    for (size_t i = 0; i < sizeof(model_families) / sizeof(model_families[0]);
+         i++) {
+        exposition_begin(out, &model_families[i].family);
+        LIST_EACH(link, &meters->models.all)
+        {
+            const struct model_meter *model =
+                LIST_ENTRY(link, struct model_meter, entry.link);
 
-        label_model(model, labels);
-        exposition_value(out, &family, labels, MODEL_LABELS, model->cost_usd);
+            label_model(model, labels);
+            model_families[i].put(out, &model_families[i].family, labels,
+                                  model);
+        }
     }
 }
 
@@ -367,9 +372,7 @@ void meters_put(const struct meters *meters, struct buf *out)
     put_requests(meters, out);
     put_durations(meters, out);
     put_calls(meters, out);
-    put_first_tokens(meters, out);
-    put_tokens(meters, out);
-    put_costs(meters, out);
+    put_models(meters, out);
 }
 
 void meters_each_model(const struct meters *meters,
