@@ -267,6 +267,7 @@ a_node_that_is_not_alive_is_waited_for(Config) ->
     {ok, Peer, _} = peer:start(#{connection => standard_io,
                                  args => ["-pa", filename:dirname(
                                                    code:which(?MODULE)),
+                                          "-setcookie", "none",
                                           "-kernel", "logger_level", "none"]}),
     Node = bed:node_name(host),
     Host = keep(#{peer => Peer, node => Node}),

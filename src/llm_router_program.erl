@@ -329,22 +329,25 @@ text(Message, Fields) ->
                       | [[$ , Key, $=, Value] || {Key, Value} <- Fields]]).
 
 unquoted(<<$", Rest/binary>>) ->
-    iolist_to_binary(unescaped(binary_part(Rest, 0, byte_size(Rest) - 1)));
+    unescaped(binary_part(Rest, 0, byte_size(Rest) - 1), <<>>);
 unquoted(Bare) ->
     Bare.
 
-unescaped(Text) ->
+unescaped(Text, Before) ->
     case binary:split(Text, <<$\\>>) of
-        [Plain] -> Plain;
-        [Plain, Rest] -> [Plain | escape(Rest)]
+        [Plain] ->
+            <<Before/binary, Plain/binary>>;
+        [Plain, <<"u", Code:4/binary, Rest/binary>>] ->
+            Point = binary_to_integer(Code, 16),
+            unescaped(Rest, <<Before/binary, Plain/binary, Point/utf8>>);
+        [Plain, <<Escape, Rest/binary>>] ->
+            unescaped(Rest, <<Before/binary, Plain/binary, (escaped(Escape))>>)
     end.
 
-escape(<<"u", Code:4/binary, Rest/binary>>) ->
-    [<<(binary_to_integer(Code, 16))/utf8>> | unescaped(Rest)];
-escape(<<"n", Rest/binary>>) -> [$\n | unescaped(Rest)];
-escape(<<"r", Rest/binary>>) -> [$\r | unescaped(Rest)];
-escape(<<"t", Rest/binary>>) -> [$\t | unescaped(Rest)];
-escape(<<Itself, Rest/binary>>) -> [Itself | unescaped(Rest)].
+escaped($n) -> $\n;
+escaped($r) -> $\r;
+escaped($t) -> $\t;
+escaped(Itself) -> Itself.
 
 level(<<"error">>) -> error;
 level(<<"warn">>) -> warning;
