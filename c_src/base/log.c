@@ -1,6 +1,7 @@
 #include "llm_router/base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log_internal.h"
+#include "llm_router/base/descriptor.h"
 
 enum {
     SITES_MAX = 256, /* call sites that are limited; a power of two */
@@ -191,6 +193,7 @@ static char held[LOG_LINE_MAX];
 static size_t held_size;
 static size_t torn; /* bytes in front, of a line of which a part is out */
 static bool batching;
+static int output = STDERR_FILENO;
 static _Atomic uint64_t dropped;
 static uint64_t told_dropped;
 
@@ -227,12 +230,12 @@ static void keep_rest(size_t written)
  * belongs to whoever shares the descriptor with us). */
 static void write_held(void)
 {
-    struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct pollfd fd = {.fd = output, .events = POLLOUT};
     ssize_t written;
 
     if (held_size == 0 || poll(&fd, 1, 0) != 1)
         return;
-    written = fd.revents & POLLOUT ? write(STDERR_FILENO, held, held_size) : -1;
+    written = fd.revents & POLLOUT ? write(output, held, held_size) : -1;
     if (written == (ssize_t)held_size)
         held_size = torn = 0;
     else if (written > 0)
@@ -432,6 +435,18 @@ void log_set_format(enum log_format wanted)
     pthread_mutex_unlock(&lock);
 }
 
+/* A terminal polls writable when it takes a single byte, and a longer write()
+ * then waits for who reads it. */
+static void open_terminal(void)
+{
+    int again = isatty(STDERR_FILENO)
+                    ? descriptor_open_again(STDERR_FILENO, O_WRONLY)
+                    : -1;
+
+    if (again >= 0)
+        output = again;
+}
+
 void log_batch_start(void)
 {
     static bool registered;
@@ -440,6 +455,8 @@ void log_batch_start(void)
     batching = true;
     if (!registered)
         registered = atexit(log_flush) == 0;
+    if (output == STDERR_FILENO)
+        open_terminal();
     pthread_mutex_unlock(&lock);
 }
 

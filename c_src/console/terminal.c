@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "console/console_internal.h"
+#include "llm_router/base/descriptor.h"
 
 enum {
     COLUMNS_ELSEWHERE = 120,
@@ -225,16 +226,6 @@ static void on_resized(void *context)
 
 /* Opening. */
 
-/* The same terminal or pipe, but not the same open file: that is shared with
- * other programs, for which it must go on to block. -1: it cannot be had. */
-static int open_again(int fd, int how)
-{
-    char path[32];
-
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    return open(path, how | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
 static bool may_block(int fd)
 {
     struct stat info;
@@ -248,7 +239,7 @@ static void take_keys(struct terminal *terminal)
 {
     struct termios settings;
 
-    terminal->input = open_again(STDIN_FILENO, O_RDONLY);
+    terminal->input = descriptor_open_again(STDIN_FILENO, O_RDONLY);
     if (terminal->input < 0 ||
         tcgetattr(terminal->input, &screen.settings) != 0)
         return;
@@ -299,7 +290,7 @@ void terminal_open(struct terminal *terminal, struct loop *loop,
     };
     buf_init(&terminal->pending, PENDING_MAX);
     if (may_block(STDOUT_FILENO))
-        terminal->output = open_again(STDOUT_FILENO, O_WRONLY);
+        terminal->output = descriptor_open_again(STDOUT_FILENO, O_WRONLY);
     if (terminal->output < 0)
         terminal->output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
     if (!terminal->full_screen)

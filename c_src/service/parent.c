@@ -1,9 +1,9 @@
 #include "service/parent_internal.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
+#include "llm_router/base/descriptor.h"
 #include "llm_router/base/log.h"
 #include "llm_router/config/handover.h"
 
@@ -91,15 +91,11 @@ static void on_first_turn(void *context)
     on_readable(parent);
 }
 
-/* The same pipe once more: the loop makes what it watches non-blocking, and
- * `fd` may be shared with others. A socket can only be shared. */
+/* A socket can only be shared. */
 static int open_again(int fd)
 {
-    char path[32];
-    int again;
+    int again = descriptor_open_again(fd, O_RDONLY);
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    again = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     return again >= 0 ? again : fd;
 }
 

@@ -459,6 +459,37 @@ static void says_all_before(void (*last)(void))
     assert_non_null(strstr(said(), "msg=before\n"));
 }
 
+/* It polls writable as long as it takes one byte. In a process of its own, for
+ * the terminal stays open. Exit status 0: it was not held up. */
+static void log_to(const char *terminal)
+{
+    divert(open(terminal, O_RDWR | O_NOCTTY));
+    alarm(10);
+    log_batch_start();
+    for (size_t i = 0; i < 10000; i++)
+        log_record(LOG_INFO, "job", "answered",
+                   LOG_FIELDS(log_count("number", i)));
+    _exit(log_dropped() == 0 || fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK);
+}
+
+static void a_terminal_that_nobody_reads_holds_nobody_up(void **state)
+{
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int status;
+    pid_t child;
+
+    (void)state;
+    assert_return_code(grantpt(terminal), errno);
+    assert_return_code(unlockpt(terminal), errno);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        log_to(ptsname(terminal));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(terminal);
+}
+
 static void leave(void)
 {
     exit(0);
@@ -643,6 +674,7 @@ int main(void)
         TEST(a_warning_goes_out_at_once_behind_what_waits),
         TEST(a_full_batch_is_written_in_pieces_a_pipe_takes_whole),
         TEST(without_batches_every_line_goes_out_at_once),
+        TEST(a_terminal_that_nobody_reads_holds_nobody_up),
         TEST(nothing_is_lost_at_the_exit),
         TEST(nothing_is_lost_when_there_is_no_memory),
         TEST(a_full_pipe_loses_lines_but_never_a_part_of_one),
