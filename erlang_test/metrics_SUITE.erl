@@ -204,8 +204,12 @@ a_call_that_nobody_waits_for_is_counted_as_cancelled(Config) ->
         end)
     end).
 
+%% Whatever model the provider says that it was.
 answers_from_memory_are_counted_apart(Config) ->
     with(Config, #{cache => #{max_bytes => 1000000}}, fun(Up) ->
+        set(Up, one, fun(_) -> scripted_provider:answer(
+                                 <<"Hello.">>, #{model => <<"build 7">>})
+                     end),
         [{ok, _} = bed:call(Up, prompt(#{cache => true}))
          || _ <- [1, 2, 3]],
         [{ok, _} = bed:call(Up, prompt(#{request_id => <<"id">>}))
@@ -214,6 +218,8 @@ answers_from_memory_are_counted_apart(Config) ->
         ?assertEqual(2, ended(M, "ok")),
         ?assertEqual(2, ended(M, "cached")),
         ?assertEqual(1, ended(M, "shared")),
+        ?assertEqual(0, sum(M, "llm_router_requests_total",
+                            #{model => "build 7"})),
         ?assertEqual(2, seen(Up, one)),
         ?assertEqual(2, sum(M, ?CALLS, #{}))
     end).

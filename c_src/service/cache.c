@@ -59,6 +59,7 @@ static struct account account_of_copy(struct arena *arena,
 bool cache_keep(struct job *job, const struct account *account)
 {
     struct service *service = job->service;
+    const struct candidate *asked = &job->plan.candidates[job->candidate];
     size_t bytes = job->arena.reserved;
     struct cached *cached;
 
@@ -70,6 +71,8 @@ bool cache_keep(struct job *job, const struct account *account)
     memcpy(cached->digest, job->asked.digest, DIGEST_SIZE);
     cached->result = dialogue_result(job->dialogue);
     cached->account = account_of_copy(&job->arena, account);
+    cached->provider = arena_copy(&job->arena, asked->provider);
+    cached->model = arena_copy(&job->arena, asked->model);
     cached->at_ms = loop_now_ms(&service->loop);
     cached->arena = job->arena;
     arena_init(&job->arena, 0);

@@ -129,7 +129,7 @@ static bool share_by_question(struct service *service, const struct call *call,
     buf_clear(&service->value);
     reply_put_result(&service->value, &call->request, cached->result, &account);
     deliver_outcome(service, &call->reply, origin, &outcome);
-    record_remembered(service, call, origin, &account);
+    record_remembered(service, call, origin, cached);
     return true;
 }
 

@@ -244,16 +244,15 @@ void record_refused(struct service *service, const struct call *call,
 }
 
 void record_remembered(struct service *service, const struct call *call,
-                       const struct origin *origin,
-                       const struct account *account)
+                       const struct origin *origin, const struct cached *cached)
 {
     struct ending ending = ending_without_job(service, &call->request, origin);
 
-    ending.outcome = account ? "cached" : "shared";
-    ending.account = account;
-    if (account) {
-        ending.provider = account->provider;
-        ending.model = account->model;
+    ending.outcome = cached ? "cached" : "shared";
+    if (cached) {
+        ending.account = &cached->account;
+        ending.provider = cached->provider;
+        ending.model = cached->model;
         ending.chosen = true;
     }
     record(service, &ending);

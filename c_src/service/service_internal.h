@@ -315,6 +315,7 @@ struct cached {
     struct arena arena; /* the job's, with the result in it */
     const struct result *result;
     struct account account;
+    struct slice provider, model; /* as asked */
     uint64_t at_ms;
 };
 const struct cached *cache_find(struct service *service,
@@ -364,13 +365,13 @@ void notices_left(const struct job *job, const struct taker *taker,
 /* `err` NULL: well; ERR_CANCELLED: nobody waits any more. */
 void record_job(const struct job *job, const struct account *account,
                 const struct error *err);
-/* Requests that became no job: refused, or answered from memory (`account`
+/* Requests that became no job: refused, or answered from memory (`cached`
  * NULL: by their request_id). */
 void record_refused(struct service *service, const struct call *call,
                     const struct origin *origin, const struct error *err);
 void record_remembered(struct service *service, const struct call *call,
                        const struct origin *origin,
-                       const struct account *account);
+                       const struct cached *cached);
 /* A taker that had joined a job gets its answer, or leaves. */
 void record_left(const struct job *job, const struct taker *taker,
                  const struct error *err);
