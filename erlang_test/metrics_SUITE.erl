@@ -8,6 +8,8 @@
 -import(prometheus, [value/2, value/3, sum/3]).
 
 -define(CALLS, "gen_ai_client_operation_duration_seconds_count").
+-define(FIRST,
+        "gen_ai_client_operation_time_to_first_chunk_seconds_count").
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -16,6 +18,7 @@ all() ->
     [every_line_is_by_the_book,
      every_metric_is_documented,
      counters_agree_with_the_provider,
+     a_retry_that_nobody_waits_for_is_none,
      failures_are_counted_by_what_they_were,
      a_call_that_nobody_waits_for_is_counted_as_cancelled,
      answers_from_memory_are_counted_apart,
@@ -155,11 +158,23 @@ counters_agree_with_the_provider(Config) ->
         ?assertEqual(10, sum(M, ?CALLS, #{gen_ai_provider_name => "two"})),
         ?assertEqual(One, sum(M, ?CALLS, #{gen_ai_provider_name => "one"})),
         ?assertEqual(One, sum(M, ?CALLS, #{error_type => "provider_error"})),
+        ?assertEqual(10, sum(M, ?FIRST, #{})),
         ?assertEqual(One, value(M, "llm_router_retries_total")),
         %% The first one is left alone after some failures.
         ?assert(One < 10),
         ?assert(value(M, "llm_router_fallbacks_total") >= 1),
         ?assertEqual(One + 10, value(M, "llm_router_http_transfers_total"))
+    end).
+
+a_retry_that_nobody_waits_for_is_none(Config) ->
+    with(Config, fun(Up) ->
+        set(Up, one, two_providers:fails(500, [{<<"retry-after">>,
+                                                <<"5">>}])),
+        {'EXIT', _} = (catch bed:call(Up, prompt(#{model => <<"one/small">>}),
+                                      300)),
+        soon(fun() -> ?assertEqual(1, ended(metrics(Up), "cancelled")) end),
+        ?assertEqual(1, seen(Up, one)),
+        ?assertEqual(0, value(metrics(Up), "llm_router_retries_total"))
     end).
 
 failures_are_counted_by_what_they_were(Config) ->
@@ -286,8 +301,7 @@ streams_and_tasks_are_measured_like_calls(Config) ->
                             #{operation => "parse_prd", outcome => "ok"})),
         ?assertEqual(seen(Up, two), sum(M, ?CALLS, #{gen_ai_provider_name
                                                      => "two"})),
-        First = "gen_ai_client_operation_time_to_first_chunk_seconds_count",
-        ?assertEqual(1, sum(M, First, #{gen_ai_provider_name => "one"}))
+        ?assertEqual(1, sum(M, ?FIRST, #{gen_ai_provider_name => "one"}))
     end).
 
 stream(Node) ->

@@ -13,6 +13,7 @@ suite() ->
 all() ->
     [a_new_route_is_taken_over,
      a_signal_reloads_too,
+     a_signal_while_a_configuration_is_read_is_not_lost,
      a_new_price_is_charged,
      a_broken_file_changes_nothing,
      a_missing_file_changes_nothing,
@@ -78,6 +79,30 @@ a_signal_reloads_too(Config) ->
     router:signal(bed:router(Config), "HUP"),
     bed:eventually(fun() -> reloads(Config) =:= {1, 0} end),
     ?assertEqual(<<"two">>, text(Config)).
+
+%% A large catalogue takes some time to be read, after the configuration.
+a_signal_while_a_configuration_is_read_is_not_lost(Config) ->
+    Catalogue = filename:join(proplists:get_value(priv_dir, Config), "large"),
+    ok = file:write_file(Catalogue, test_json:encode(
+        #{models => [#{provider => one, id => integer_to_binary(I)}
+                     || I <- lists:seq(1, 9000)]})),
+    change(Config, fun(Json) ->
+        put_in([<<"catalogue">>, <<"file">>], list_to_binary(Catalogue), Json)
+    end),
+    ok = bed:call(Config, reload),
+    [begin
+         router:signal(bed:router(Config), "HUP"),
+         timer:sleep(5),
+         change(Config, fun(Json) ->
+             put_in([<<"limits">>, <<"in_flight">>], InFlight, Json)
+         end),
+         router:signal(bed:router(Config), "HUP"),
+         bed:eventually(fun() -> slots(Config) =:= InFlight end)
+     end || InFlight <- lists:seq(101, 105)].
+
+slots(Config) ->
+    #{<<"slots">> := Slots} = test_json:decode(bed:call(Config, status)),
+    Slots.
 
 a_new_price_is_charged(Config) ->
     Usage = #{prompt_tokens => 1000000, completion_tokens => 1000000},

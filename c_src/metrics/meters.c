@@ -104,7 +104,7 @@ static void *find_or_make(struct table *table, const struct slice *parts,
     return entry;
 }
 
-/* The model is the last part. */
+/* The model is the last part. Where there is none, the others are few. */
 static void *entry_of(struct table *table, const struct slice *given,
                       size_t count, size_t entry_size)
 {
@@ -112,7 +112,7 @@ static void *entry_of(struct table *table, const struct slice *given,
     char text[KEY_MAX];
 
     memcpy(parts, given, count * sizeof(*parts));
-    if (table->map.count >= table->max &&
+    if (table->map.count >= table->max && parts[count - 1].size > 0 &&
         !map_find(&table->map, key_of(parts, text)))
         parts[count - 1] = SLICE_LITERAL("other");
     return find_or_make(table, parts, entry_size);

@@ -254,7 +254,7 @@ static void on_completion(struct job *job, const struct completion *completion)
         return;
     case DIALOGUE_FAIL:
         if (begin_anew(job, &err)) {
-            service->stats.retries++;
+            job->asks_again = true;
             job_go_on(job);
             return;
         }
@@ -379,13 +379,13 @@ static void on_failure(struct job *job, const struct provider_failure *failure)
     if (delay >= 0) {
         job_move(job, JOB_BACKOFF);
         job->retries++;
-        service->stats.retries++;
+        job->asks_again = true;
         loop_timer_start(&service->loop, &job->backoff, (uint64_t)delay,
                          on_backoff_over, job);
         return;
     }
     if (go_elsewhere(job, failure)) {
-        service->stats.retries++;
+        job->asks_again = true;
         ask(job);
         return;
     }
@@ -485,6 +485,8 @@ static void start_attempt(struct job *job)
     }
     job->attempts++;
     service->stats.attempts++;
+    service->stats.retries += job->asks_again;
+    job->asks_again = false;
     job_move(job, JOB_CALLING);
     notices_job_step(job, TASK_CALLING);
 }

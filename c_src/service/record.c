@@ -286,7 +286,9 @@ void record_call(const struct job *job, const struct attempt *attempt,
 {
     struct service *service = job->service;
     const struct candidate *asked = &job->plan.candidates[job->candidate];
-    int64_t first_ms = attempt_latency_ms(attempt);
+    /* The body of an error page comes early, too. */
+    int64_t first_ms =
+        end->error == ERR_NONE ? attempt_latency_ms(attempt) : -1;
     double duration_s = seconds(loop_now_ns() - attempt_started_ns(attempt));
     const struct call_meter meter = {
         .operation = job->request.operation,

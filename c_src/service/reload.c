@@ -17,6 +17,7 @@ struct reload {
     struct arena arena; /* the address, a new configuration */
     struct reply_address reply;
     struct origin origin;
+    bool again; /* asked for meanwhile: what is read may be older */
 };
 
 static void read_settings(void *context)
@@ -96,16 +97,20 @@ static void finish(struct service *service, struct reload *reload)
 static void on_read(void *context)
 {
     struct reload *reload = context;
+    struct service *service = reload->service;
+    bool again = reload->again;
 
-    if (reload->service) {
-        finish(reload->service, reload);
-        tell_manager(reload->service, reload);
+    if (service) {
+        finish(service, reload);
+        tell_manager(service, reload);
     } else {
         settings_drop(reload->settings);
     }
     settings_drop(reload->previous);
     arena_release(&reload->arena);
     mem_free(reload);
+    if (service && again)
+        reload_unasked(service);
 }
 
 static struct reload *reload_new(struct service *service,
@@ -142,11 +147,25 @@ bool reload_start(struct service *service, const struct reply_address *reply,
     return true;
 }
 
-void reload_replace(struct service *service, struct slice config)
+static struct reload *reload_for_nobody(struct service *service)
 {
     static const struct reply_address nobody = {.form = REPLY_NONE};
     static const struct origin nowhere = {0};
-    struct reload *reload = reload_new(service, &nobody, &nowhere);
+
+    return reload_new(service, &nobody, &nowhere);
+}
+
+void reload_unasked(struct service *service)
+{
+    if (service->reload)
+        service->reload->again = true;
+    else
+        begin(service, reload_for_nobody(service));
+}
+
+void reload_replace(struct service *service, struct slice config)
+{
+    struct reload *reload = reload_for_nobody(service);
 
     reload->handed.config = arena_copy(&reload->arena, config);
     begin(service, reload);

@@ -213,23 +213,12 @@ static const struct parent_events parent_events = {
     .gone = on_parent_gone,
 };
 
-static void reload_on_signal(struct service *service)
-{
-    static const struct reply_address nobody = {.form = REPLY_NONE};
-    static const struct origin nowhere = {0};
-    struct error err;
-
-    if (!reload_start(service, &nobody, &nowhere, &err))
-        log_event(LOG_WARN, "server", "no reload on SIGHUP",
-                  LOG_FIELDS(log_text("reason", slice_of(err.message))));
-}
-
 static void on_signal(void *context, int signal)
 {
     struct server *server = context;
 
     if (signal == SIGHUP) {
-        reload_on_signal(&server->service);
+        reload_unasked(&server->service);
         return;
     }
     if (server->signalled) {

@@ -213,7 +213,8 @@ struct job {
     struct line *was_first_in; /* it was taken out to try again */
     struct error *last;        /* of the latest attempt that failed; or NULL */
     int attempts;
-    int retries; /* of the current question to the current candidate */
+    int retries;     /* of the current question to the current candidate */
+    bool asks_again; /* the next attempt follows one that failed */
     uint64_t started_ms;
     uint64_t started_ns, first_token_ns; /* loop_now_ns; 0: not yet */
     uint64_t since_ns;                   /* it is in its state */
@@ -415,8 +416,10 @@ void spending_free(struct spending *spending); /* saves at once */
  * one is under way. */
 bool reload_start(struct service *service, const struct reply_address *reply,
                   const struct origin *origin, struct error *err);
-/* The same for nobody, with another handed over configuration (JSON). None is
- * under way. */
+/* For nobody; while one is under way, once more behind it. */
+void reload_unasked(struct service *service);
+/* For nobody, with another handed over configuration (JSON). None is under
+ * way. */
 void reload_replace(struct service *service, struct slice config);
 void reload_release(struct service *service);
 

@@ -265,7 +265,11 @@ callers_that_name_ever_new_models_do_not_fill_the_memory(void **state)
         request = request_of("ok", model);
         meters_request(meters, &request);
     }
+    meters_request(meters, &(struct request_meter){.operation = OPERATION_COUNT,
+                                                   .outcome = "unknown_request",
+                                                   .duration_s = NAN});
     meters_put(meters, &out);
+    assert_has(&out, "outcome=\"unknown_request\"} 1\n");
     assert_has(&out, "model=\"m999\"} 1\n");
     assert_false(has(&out, "model=\"m1000\""));
     assert_has(&out, "model=\"other\"} 100\n");

@@ -402,6 +402,14 @@ a_loopback_server_answers_to_names_of_the_loopback_only(void **state)
     }
 }
 
+static void an_ipv4_loopback_written_as_ipv6_is_one_too(void **state)
+{
+    (void)state;
+    open_at("::ffff:127.0.0.1");
+    assert_answer("GET / HTTP/1.0\r\nHost: example.com\r\n\r\n", " 421 ");
+    close_all(NULL);
+}
+
 static void another_address_answers_to_any_name(void **state)
 {
     (void)state;
@@ -772,6 +780,7 @@ int main(void)
         ON_LOOPBACK(other_paths_and_methods_are_refused),
         ON_LOOPBACK(a_request_with_a_body_is_refused_and_the_body_not_read),
         ON_LOOPBACK(a_loopback_server_answers_to_names_of_the_loopback_only),
+        cmocka_unit_test(an_ipv4_loopback_written_as_ipv6_is_one_too),
         cmocka_unit_test(another_address_answers_to_any_name),
         cmocka_unit_test(one_address_of_ipv6_is_both_families),
         ON_LOOPBACK(a_connection_serves_many_requests),

@@ -20,11 +20,17 @@ static bool is_loopback4(struct in_addr address)
     return ntohl(address.s_addr) >> 24 == 127;
 }
 
+static bool is_loopback6(const struct in6_addr *address)
+{
+    return IN6_IS_ADDR_LOOPBACK(address) ||
+           (IN6_IS_ADDR_V4MAPPED(address) && address->s6_addr[12] == 127);
+}
+
 static bool is_loopback(const union address *address)
 {
     return address->any.sa_family == AF_INET
                ? is_loopback4(address->v4.sin_addr)
-               : IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
+               : is_loopback6(&address->v6.sin6_addr);
 }
 
 /* Without asking anybody. */

@@ -44,7 +44,7 @@ struct call_meter {
     struct slice provider, model;
     enum error_code error; /* ERR_NONE: answered */
     double duration_s;
-    double first_token_s; /* NAN: none came */
+    double first_token_s; /* NAN: none came, or the call failed */
     const struct usage *usage;
     double cost_usd; /* NAN: unknown */
 };
