@@ -81,12 +81,14 @@ static int run(struct settings *settings, enum command command, int argc,
     }
     if (command == COMMAND_MIGRATE)
         return migrate(&settings->config);
-    if (!config_load_cookie(&settings->config, &err))
-        return complain(&err, EXIT_CONFIGURATION);
     if (command == COMMAND_CHECK) {
+        if (!config_find_cookie(&settings->config, &err))
+            return complain(&err, EXIT_CONFIGURATION);
         puts("the configuration is valid");
         return EXIT_CLEAN;
     }
+    if (!config_load_cookie(&settings->config, &err))
+        return complain(&err, EXIT_CONFIGURATION);
     if (!descriptors_suffice(&err))
         return complain(&err, EXIT_CANNOT_START);
     config_hide_secrets(&settings->config);
@@ -120,8 +122,14 @@ static int run_console(struct config *config, enum command command)
 {
     struct error err;
 
-    if (!config_load_cookie(config, &err))
+    if (!config_find_cookie(config, &err))
         return complain(&err, EXIT_CONFIGURATION);
+    if (config->cookie.size == 0) {
+        error_set(&err, ERR_INVALID_REQUEST,
+                  "there is no cookie: --cookie-file, RELEASE_COOKIE, or"
+                  " ~/.erlang.cookie");
+        return complain(&err, EXIT_CONFIGURATION);
+    }
     return (int)(command == COMMAND_STATUS ? console_status(config)
                                            : console_top(config));
 }
@@ -136,6 +144,15 @@ static bool open_standard_descriptors(void)
         fd = open("/dev/null", O_RDWR);
     } while (fd >= 0 && fd <= STDERR_FILENO);
     return fd >= 0 && close(fd) == 0;
+}
+
+/* What was printed may be for a file on a disk that is full. */
+static int finish_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return EXIT_CLEAN;
+    fputs("llm_router: the output could not be written\n", stderr);
+    return EXIT_CANNOT_START;
 }
 
 int main(int argc, char **argv)
@@ -171,6 +188,8 @@ int main(int argc, char **argv)
         status =
             load_and_run(&config, command, argc, (const char *const *)argv);
     }
+    if (status == EXIT_CLEAN && command != COMMAND_RUN)
+        status = finish_output();
     config_release(&config);
     return status;
 }

@@ -39,6 +39,8 @@ groups() ->
       [a_node_that_is_not_there_is_named,
        a_host_that_is_not_there_is_named,
        another_cookie_is_named,
+       no_cookie_is_made,
+       a_full_disk_is_noticed,
        a_node_that_is_no_router_is_named,
        a_router_that_ends_meanwhile_is_named,
        a_router_that_never_answers_is_given_up_within_5_s,
@@ -61,7 +63,8 @@ groups() ->
      {router, [],
       [a_router_shows_its_figures,
        a_router_that_drains_says_so,
-       a_console_that_may_not_look_inside_is_refused]}].
+       a_console_that_may_not_look_inside_is_refused,
+       a_router_and_a_console_agree_on_tls]}].
 
 init_per_suite(Config) ->
     bed:up(Config, #{callers => 1, router => none}).
@@ -343,6 +346,29 @@ another_cookie_is_named(Config) ->
     assert_no_status(console(Config, ["status", "--node", target(Config)],
                              #{cookie => "another"}),
                      target(Config), <<"it refuses our cookie">>).
+
+%% Looking at a router changes nothing here, and neither does a check.
+no_cookie_is_made(Config) ->
+    Home = filename:join(proplists:get_value(priv_dir, Config), "home"),
+    ok = file:make_dir(Home),
+    Run = fun(Args, Env) ->
+                  console(Config, Args, #{cookie => false,
+                                          env => [{"HOME", Home},
+                                                  {"XDG_CONFIG_HOME", false}
+                                                  | Env]})
+          end,
+    {1, <<>>, <<"llm_router: there is no cookie: ", _/binary>>} =
+        Run(["status", "--node", target(Config)], []),
+    {0, <<"the configuration is valid\n">>, <<>>} =
+        Run(["--check-config"], [{"OPENAI_API_KEY", "sk-test"}]),
+    {ok, []} = file:list_dir(Home).
+
+a_full_disk_is_noticed(Config) ->
+    [{3, <<>>, <<"llm_router: the output could not be written\n">>} =
+         console(Config, Args, #{wrapper => ["sh", "-c",
+                                             "exec \"$@\" >/dev/full", "sh"]})
+     || Args <- [["status", "--json", "--node", target(Config)], ["--help"],
+                 ["--version"]]].
 
 a_node_that_is_no_router_is_named(Config) ->
     stand_down(Config),
@@ -674,3 +700,22 @@ with_router(Config, Opts, Fun) ->
     try Fun(Config1, atom_to_list(bed:node(Config1)))
     after {exited, 0} = bed:stop_router(Config1)
     end.
+
+a_router_and_a_console_agree_on_tls(Config) ->
+    Tls = tls_args(certificate(Config)),
+    status_of(Config, Tls, fun(Router) ->
+        {0, _, <<>>} = console(Config, ["status", "--node", Router | Tls]),
+        assert_no_status(console(Config, ["status", "--node", Router]),
+                         Router, <<"is TLS (--tls-dist) on one side">>)
+    end),
+    status_of(Config, [], fun(Router) ->
+        assert_no_status(console(Config, ["status", "--node", Router | Tls]),
+                         Router, <<"is TLS (--tls-dist) on one side">>)
+    end).
+
+%% Of a router that is in no cluster.
+status_of(Config, Args, Fun) ->
+    Node = bed:node_name(router),
+    Router = bed:run_router(Config, Node, #{args => Args, connect => []}),
+    Fun(atom_to_list(Node)),
+    {exited, 0} = router:stop(Router).

@@ -265,7 +265,13 @@ plots_have_what_happened_in_the_hour(Config) ->
          || Elements <- ["svg *", "figure"]],
         ?assert(eval(Page, "Array.from(document.querySelectorAll('svg rect'))"
                            ".every(bar => bar.getBBox().y >= 0 &&"
-                           " bar.getBBox().x >= 0)"))
+                           " bar.getBBox().x >= 0)")),
+        [?assert(eval(Page, ["Array.from(document.querySelectorAll('svg'))"
+                             ".map(svg => Array.from(svg.querySelectorAll("
+                             "'text[text-anchor=end]'))).every(", Holds, ")"]))
+         || Holds <- ["labels => labels.every(l => l.getBBox().x >= 0)",
+                      "labels => new Set(labels.map(l => l.textContent)).size"
+                      " === labels.length"]]
     end).
 
 plots_are_read_with_the_arrow_keys(Config) ->

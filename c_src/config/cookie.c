@@ -91,7 +91,14 @@ static const char *user_config_path(struct config *config)
         .data;
 }
 
-bool config_load_cookie(struct config *config, struct error *err)
+static const char *home_path(struct config *config)
+{
+    return arena_printf(&config->arena, "%s/.erlang.cookie",
+                        config_home_directory())
+        .data;
+}
+
+bool config_find_cookie(struct config *config, struct error *err)
 {
     struct slice variable = config_secret_variable(config, "RELEASE_COOKIE");
     const char *path;
@@ -109,12 +116,16 @@ bool config_load_cookie(struct config *config, struct error *err)
     path = config_credential(config, "RELEASE_COOKIE");
     if (path)
         return read_cookie(config, path, err);
-    path = arena_printf(&config->arena, "%s/.erlang.cookie",
-                        config_home_directory())
-               .data;
-    if (file_exists(path))
-        return read_cookie(config, path, err);
-    if (file_exists(user_config_path(config)))
-        return read_cookie(config, user_config_path(config), err);
-    return make_cookie(config, path, err);
+    path = home_path(config);
+    if (!file_exists(path))
+        path = user_config_path(config);
+    config->cookie = slice_of(NULL);
+    return !file_exists(path) || read_cookie(config, path, err);
+}
+
+bool config_load_cookie(struct config *config, struct error *err)
+{
+    return config_find_cookie(config, err) &&
+           (config->cookie.size > 0 ||
+            make_cookie(config, home_path(config), err));
 }

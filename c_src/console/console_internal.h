@@ -52,8 +52,8 @@ struct figure {
 struct figure figure_count(double value);   /* 12,345, 1.2M; 7 columns */
 struct figure figure_percent(double share); /* of 1 */
 struct figure figure_ms(double ms);         /* 0.42, 12345; 7 columns */
-struct figure figure_usd(double usd);       /* $0.0012, $12.34; 8 columns */
-struct figure figure_bytes(double bytes);   /* 12.3 MiB */
+struct figure figure_usd(double usd); /* $0.0012, $12.34; 8 columns; < 0: - */
+struct figure figure_bytes(double bytes);          /* 12.3 MiB */
 struct figure figure_duration(double duration_ms); /* 12s, 3m 05s, 2h 05m */
 
 /* status.c: reading a status document. Pure. Numbers are within 0 and 1e15;
@@ -67,7 +67,8 @@ double status_number(const struct jv *object, const char *key);
 double status_known(const struct jv *object, const char *key); /* else -1 */
 struct slice status_text(const struct jv *object, const char *key);
 double status_sum(const struct jv *array);
-double status_newest(const struct jv *array); /* known; -1: none is */
+double status_known_sum(const struct jv *array); /* -1: nothing is known */
+double status_newest(const struct jv *array);    /* known; -1: none is */
 
 /* The element of an array of objects whose `name` that is. */
 const struct jv *status_find_named(const struct jv *array, struct slice name);

@@ -55,12 +55,14 @@ struct figure figure_ms(double ms)
 
 struct figure figure_usd(double usd)
 {
+    if (usd < 0)
+        return print("-");
     if (usd > 0 && usd < 0.00005)
         return print("<$.0001");
     if (usd > 0 && usd < 0.9995)
         return print("$%.4f", usd);
     if (usd < 9999.995)
-        return print("$%.2f", usd > 0 ? usd : 0.0);
+        return print("$%.2f", usd);
     return usd < 9999999.5 ? print("$%.0f", usd) : print("$%.1e", usd);
 }
 

@@ -39,6 +39,11 @@ double status_sum(const struct jv *array)
     return clamp(total);
 }
 
+double status_known_sum(const struct jv *array)
+{
+    return status_newest(array) < 0 ? -1 : status_sum(array);
+}
+
 double status_newest(const struct jv *array)
 {
     for (size_t i = jv_count(array); i > 0; i--)

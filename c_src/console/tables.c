@@ -143,7 +143,7 @@ static void put_provider(struct pen *pen, const struct jv *provider,
     put_ms(pen, &columns[PROVIDER_P50], status_newest(jv_find(past, "p50_ms")));
     put_ms(pen, &columns[PROVIDER_P99], status_newest(jv_find(past, "p99_ms")));
     put_figure(pen, &columns[PROVIDER_COST],
-               figure_usd(status_sum(jv_find(past, "cost_usd"))));
+               figure_usd(status_known_sum(jv_find(past, "cost_usd"))));
     put_bars(pen, calls);
     pen_newline(pen);
 }
@@ -275,7 +275,7 @@ static void put_model(struct pen *pen, const struct jv *model)
     put_figure(pen, &columns[MODEL_OUTPUT],
                figure_count(status_number(model, "output_tokens")));
     put_figure(pen, &columns[MODEL_COST],
-               figure_usd(status_number(model, "cost_usd")));
+               figure_usd(status_known(model, "cost_usd")));
     pen_newline(pen);
 }
 

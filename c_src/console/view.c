@@ -127,7 +127,7 @@ static void put_facts(struct view *view)
              figure_count(status_number(tokens, "input")), "/",
              figure_count(status_number(tokens, "output")));
     put_fact(view, STYLE_PLAIN, "cost",
-             figure_usd(status_number(status, "cost_usd")));
+             figure_usd(status_known(status, "cost_usd")));
     put_fact(view, STYLE_PLAIN, "memory",
              figure_bytes(status_number(status, "resident_bytes")));
     put_fact(view, STYLE_PLAIN, "cpu",

@@ -290,7 +290,8 @@ static void on_refused(void *context, struct connection *connection,
         give_up(client, why->code, why->message);
 }
 
-/* Who does not like our answer to its challenge closes without a word. */
+/* Who does not like our answer to its challenge closes without a word, and so
+ * does who cannot read the first of it. */
 static void on_closed(void *context, struct connection *connection)
 {
     struct client *client = context;
@@ -299,6 +300,11 @@ static void on_closed(void *context, struct connection *connection)
         return;
     if (connection->handshake.state == HANDSHAKE_WAIT_ACK)
         give_up(client, ERR_UNAUTHORIZED, "it refuses our cookie");
+    else if (connection->handshake.state != HANDSHAKE_OVER &&
+             strcmp(connection->reason, CONNECTION_CLOSED_BY_PEER) == 0)
+        give_up(client, ERR_UNREACHABLE,
+                "it closes before we shake hands: is TLS (--tls-dist) on one"
+                " side only?");
     else
         give_up(client, ERR_UNREACHABLE, connection->reason);
 }

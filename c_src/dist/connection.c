@@ -541,7 +541,7 @@ static void take_sealed(struct connection *connection, struct slice sealed)
     if (outcome == TLS_FAILED)
         connection_close(connection, err.message);
     else if (outcome == TLS_CLOSED)
-        connection_close(connection, "closed by the peer");
+        connection_close(connection, CONNECTION_CLOSED_BY_PEER);
     else if (connection->state != CONNECTION_CLOSED &&
              !connection_drained(connection))
         flush_later(connection);
@@ -576,7 +576,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *room)
     struct connection *connection = stream->data;
 
     if (size < 0) {
-        connection_close(connection, size == UV_EOF ? "closed by the peer"
+        connection_close(connection, size == UV_EOF ? CONNECTION_CLOSED_BY_PEER
                                                     : uv_strerror((int)size));
         return;
     }

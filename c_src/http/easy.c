@@ -73,10 +73,12 @@ static bool lend_body(struct transfer *transfer, CURL *easy)
         transfer->events.make_body(transfer->context, transfer->id);
     bool first = transfer->phase == PHASE_CONNECTING;
 
-    if (!body.data || (!first && body.size != transfer->body_size)) {
+    if (!body.data) {
         transfer->verdict = HTTP_STOPPED;
         return false;
     }
+    if (!first && body.size != transfer->body_size)
+        return false; /* nobody stopped it: no answer came */
     transfer->body_size = body.size;
     transfer->body_lent = true;
     set_body(easy, body);
@@ -135,6 +137,8 @@ static int before_request(void *context, char *remote_ip, char *local_ip,
     (void)local_port;
     if (transfer->cancelled)
         return CURL_PREREQFUNC_ABORT;
+    transfer->http->stats.transfers_repeated +=
+        transfer->phase != PHASE_CONNECTING;
     /* At its end a transfer throws out the names that are too old for it;
      * from here on the leader is like the others. */
     if (origin_is_led_by(transfer))

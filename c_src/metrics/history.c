@@ -16,6 +16,7 @@ struct minute {
     uint64_t failed;
     uint64_t succeeded;
     double cost_usd;
+    bool priced; /* of one call at least the cost is known */
     struct histogram times;
 };
 
@@ -115,8 +116,10 @@ void history_call(struct history *history, uint64_t now_ms,
     } else {
         minute->failed++;
     }
-    if (!isnan(call->cost_usd))
+    if (!isnan(call->cost_usd)) {
         minute->cost_usd += call->cost_usd;
+        minute->priced = true;
+    }
 }
 
 static void keep(char *out, size_t room, struct slice text)
@@ -210,7 +213,7 @@ static double called(const struct minute *minute)
 
 static double cost(const struct minute *minute)
 {
-    return minute->cost_usd;
+    return minute->priced ? minute->cost_usd : (double)NAN;
 }
 
 static double median_ms(const struct minute *minute)

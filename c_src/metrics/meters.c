@@ -38,6 +38,7 @@ struct model_meter {
     uint64_t failed;
     struct histogram duration, first_token, input, output;
     double cost_usd;
+    bool priced; /* of one call at least the cost is known */
 };
 
 struct meters {
@@ -192,8 +193,10 @@ static void count_for_model(struct meters *meters,
               (double)call->usage->input_tokens);
     add_known(&model->output, HISTOGRAM_TOKENS,
               (double)call->usage->output_tokens);
-    if (!isnan(call->cost_usd))
+    if (!isnan(call->cost_usd)) {
         model->cost_usd += call->cost_usd;
+        model->priced = true;
+    }
 }
 
 void meters_call(struct meters *meters, const struct call_meter *call)
@@ -330,7 +333,8 @@ static void put_cost(struct buf *out, const struct family *family,
                      struct label labels[MODEL_LABELS],
                      const struct model_meter *model)
 {
-    exposition_value(out, family, labels, MODEL_LABELS, model->cost_usd);
+    if (model->priced)
+        exposition_value(out, family, labels, MODEL_LABELS, model->cost_usd);
 }
 
 static const struct {
@@ -392,7 +396,7 @@ void meters_each_model(const struct meters *meters,
             .duration = &model->duration,
             .input_tokens = model->input.sum,
             .output_tokens = model->output.sum,
-            .cost_usd = model->cost_usd,
+            .cost_usd = model->priced ? model->cost_usd : (double)NAN,
         };
 
         visit(context, &view);

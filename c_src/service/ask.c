@@ -77,6 +77,7 @@ static double account_for(struct job *job, const struct usage *usage,
         stats->output_tokens += (uint64_t)usage->output_tokens;
     if (!isnan(cost)) {
         stats->cost_usd += cost;
+        stats->priced = true;
         job->cost_usd = isnan(job->cost_usd) ? cost : job->cost_usd + cost;
         spending_changed(job->service->spending);
     }

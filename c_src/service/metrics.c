@@ -149,6 +149,10 @@ static void put_traffic(const struct figures *figures, struct buf *out)
                 "HTTP requests to providers."),
         COUNTER("llm_router_http_transfers_aborted_total",
                 http->transfers_cancelled, "Of them, those aborted."),
+        COUNTER("llm_router_http_transfers_repeated_total",
+                http->transfers_repeated,
+                "Sent again, because the connection ended before an answer: "
+                "a provider may count two."),
     };
 
     PUT_READINGS(out, readings);

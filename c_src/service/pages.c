@@ -68,7 +68,6 @@ bool pages_start(struct service *service, struct error *err)
     struct slice where = service->config->http_listen;
     struct listen_address address;
     struct web_options options = {
-        .host = address.host,
         .routes = routes,
         .route_count = sizeof(routes) / sizeof(routes[0]),
         .context = service,
@@ -79,6 +78,7 @@ bool pages_start(struct service *service, struct error *err)
     if (where.size == 0)
         return true;
     listen_parse(where, &address);
+    options.host = address.host;
     options.port = address.port;
     service->web = web_start(&service->loop, &options, err);
     if (!service->web)

@@ -55,6 +55,8 @@ static void add_known(struct fields *fields, const char *key, int64_t value)
 
 static void add_account(struct fields *fields, const struct account *account)
 {
+    if (account->cached) /* was in the line of who paid */
+        return;
     add_known(fields, "input_tokens", account->usage.input_tokens);
     add_known(fields, "output_tokens", account->usage.output_tokens);
     if (!isnan(account->cost_usd))
@@ -111,7 +113,7 @@ static void log_ending(const struct ending *ending)
     if (!log_enabled(level, "job"))
         return;
     add_ending(&fields, ending);
-    /* A flood of requests that cost nothing is to be none of lines. */
+    /* A flood of requests that are refused is to be none of lines. */
     if (ending->err && ending->attempts == 0)
         log_event(level, "job", "request", fields.list, fields.count);
     else
@@ -127,8 +129,9 @@ static void keep_failure(struct service *service, const struct ending *ending)
         .unix_ms = loop_unix_ms(),
         .operation = ending->operation,
         .error = &told,
-        .provider = ending->provider,
-        .model = ending->model,
+        /* Of what callers wrote each word would be another failure. */
+        .provider = ending->chosen ? ending->provider : slice_of(NULL),
+        .model = ending->chosen ? ending->model : slice_of(NULL),
         .request_id = ending->request_id,
         .node = ending->node,
         .attempts = ending->attempts,

@@ -82,7 +82,9 @@ static void put_load(const struct service *service, struct buf *out)
     put_count(out, "input", stats->input_tokens);
     put_count(out, "output", stats->output_tokens);
     close_with(out, "},");
-    put_number(out, "cost_usd", stats->cost_usd);
+    put_number(out, "cost_usd",
+               stats->priced || stats->attempts == 0 ? stats->cost_usd
+                                                     : (double)NAN);
     put_count(out, "retries", stats->retries);
 }
 

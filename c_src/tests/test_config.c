@@ -109,6 +109,8 @@ static void lists_are_as_long_as_their_key_says(void **state)
 static void the_cookie_comes_from_where_erl_looks(void **state)
 {
     (void)state;
+    assert_true(config_find_cookie(&config, &err)); /* none */
+    assert_int_equal(config.cookie.size, 0);
     assert_true(config_load_cookie(&config, &err)); /* made */
     assert_int_equal(config.cookie.size, 20);
     write_file(".erlang.cookie", "SECRET\n", 0400);

@@ -247,6 +247,16 @@ static void a_model_has_its_figures(void **state)
                  "         5       6  $0.0100\n");
 }
 
+static void a_cost_that_is_not_known_is_not_nothing(void **state)
+{
+    assert_shows(*state,
+                 STATUS(",\"models\":[{\"provider\":\"p\",\"model\":\"m\","
+                        "\"requests\":1000,\"failed\":1,\"p50_ms\":0.5,"
+                        "\"p99_ms\":null,\"input_tokens\":5,"
+                        "\"output_tokens\":6,\"cost_usd\":null}]"),
+                 "         5       6        -\n");
+}
+
 static void control_characters_are_escaped(void **state)
 {
     struct bed *bed = *state;
@@ -398,6 +408,7 @@ int main(void)
         TEST(keys_have_lines_where_they_say_something),
         TEST(an_error_says_when_what_and_whose),
         TEST(a_model_has_its_figures),
+        TEST(a_cost_that_is_not_known_is_not_nothing),
         TEST(control_characters_are_escaped),
         TEST(invisible_and_reversing_characters_are_escaped),
         TEST(wide_characters_count_twice),

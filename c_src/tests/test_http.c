@@ -363,6 +363,7 @@ static void a_large_body_is_sent_without_asking_first(void **state)
 
 static const char *made; /* what make_body makes; NULL: nothing */
 static struct buf lent;  /* of that */
+static bool made_longer; /* by a byte each time */
 static unsigned times_made, times_sent;
 
 static struct slice make_body(void *context, uint64_t transfer)
@@ -376,6 +377,8 @@ static struct slice make_body(void *context, uint64_t transfer)
     if (!made)
         return slice_make(NULL, 0);
     buf_append_text(&lent, made);
+    for (unsigned i = 1; made_longer && i < times_made; i++)
+        buf_append_byte(&lent, ' ');
     return buf_slice(&lent);
 }
 
@@ -460,7 +463,28 @@ static void a_body_that_has_to_be_sent_again_is_made_again(void **state)
     /* An answer that comes at once may be the end before on_sent. */
     assert_in_range(times_sent, 1, 2);
     assert_int_equal(server->requests, 3);
+    assert_int_equal(http_stats(http).transfers_started, 2);
+    assert_int_equal(http_stats(http).transfers_repeated, 1);
     assert_non_null(strstr(server->last, "\r\n\r\n{\"again\":1}"));
+    finish(server);
+    forget(&first);
+    forget(&second);
+}
+
+/* Content-Length was said. */
+static void a_body_made_again_in_another_size_is_not_sent(void **state)
+{
+    struct server *server = server_start(die_later);
+    struct http_request request = request_to(server_url(server));
+    struct call first = {0}, second = {0};
+
+    (void)state;
+    ask(&first, &request);
+    made_longer = true;
+    ask_with_made_body(&second, server_url(server), "{\"again\":1}");
+    made_longer = false;
+    assert_int_equal(times_made, 2);
+    assert_int_equal(second.outcome.end, HTTP_NO_ANSWER);
     finish(server);
     forget(&first);
     forget(&second);
@@ -1301,6 +1325,7 @@ int main(void)
         TEST(a_body_is_made_at_the_start_and_lent_until_it_was_sent),
         TEST(a_large_body_is_lent_until_all_of_it_was_sent),
         TEST(a_body_that_has_to_be_sent_again_is_made_again),
+        TEST(a_body_made_again_in_another_size_is_not_sent),
         TEST(a_transfer_without_the_body_it_wants_is_stopped),
         TEST(a_refused_connection_is_named),
         TEST(a_connection_that_does_not_come_times_out),

@@ -427,6 +427,7 @@ struct web *web_start(struct loop *loop, const struct web_options *options,
 
     web->loop = loop;
     web->options = *options;
+    web->options.host = NULL; /* lent until we return */
     web->pages = make_pages(options);
     list_init(&web->visitors);
     if (!door_open(&web->door, options->host, options->port, err)) {

@@ -78,19 +78,22 @@ history() ->
                    end),
     #{step_s => 60, until_ms => ?NOW_MS + 20000, steps => ?STEPS,
       requests => #{ok => Ok, failed => Failed},
-      overhead_ms => #{p50 => steps(fun(Step) -> wave(0.21, Step) end),
-                       p99 => steps(fun(Step) -> wave(0.95, Step * 3) end)},
+      overhead_ms => #{p50 => steps(fun(Step) -> wave(0.009, Step) end),
+                       p99 => steps(fun(Step) -> wave(0.024, Step * 3) end)},
       providers => [past(<<"openai">>, 0.5, 900, 0.042),
                     past(<<"anthropic">>, 0.35, 1500, 0.061),
                     past(<<"gemini">>, 0.1, 600, 0.008),
-                    past(<<"ollama">>, 0.05, 3200, 0)]}.
+                    past(<<"ollama">>, 0.05, 3200, null)]}.
 
 past(Name, Share, Ms, Usd) ->
     Calls = steps(fun(Step) -> round(Share * wave(400, Step)) end),
     #{name => Name, calls => Calls, failed => steps(fun(_) -> 0 end),
       p50_ms => steps(fun(Step) -> latency(Name, Ms, Step, 1) end),
       p99_ms => steps(fun(Step) -> latency(Name, 2.7 * Ms, Step, 5) end),
-      cost_usd => [Usd * Count || Count <- Calls]}.
+      cost_usd => [priced(Usd, Count) || Count <- Calls]}.
+
+priced(null, _) -> null;
+priced(Usd, Count) -> Usd * Count.
 
 latency(<<"ollama">>, _, Step, _) when Step rem 7 > 3 -> null;
 latency(<<"openai">>, Ms, Step, Pace) when Step > 40, Step < 47 ->
@@ -103,7 +106,7 @@ models() ->
        output_tokens => Out, cost_usd => Usd}
      || {Provider, Model, Requests, Failed, P50, P99, In, Out, Usd} <-
             [{<<"ollama">>, <<"llama3.3:70b">>, 220, 0, 3211.0, 9120.4,
-              512345, 91234, 0},
+              512345, 91234, null},
              {<<"openai">>, <<"gpt-4.1">>, 402331, 2100, 912.3, 3011.2,
               301234567, 40123456, 1810.2},
              {<<"openai">>, <<"gpt-4.1-mini">>, 260120, 811, 410.2, 1422.8,

@@ -186,9 +186,10 @@ bool config_load(struct config *config, const struct config *previous,
 void config_hide_secrets(const struct config *config);
 
 /* The cookie: handed over, --cookie-file, RELEASE_COOKIE, the credential of
- * that name, ~/.erlang.cookie (made when there is none, as erl does). A file
- * that others can read is refused, as erl does.
- */
+ * that name, ~/.erlang.cookie; empty: there is none. A file that others can
+ * read is refused, as erl does. */
+bool config_find_cookie(struct config *config, struct error *err);
+/* The same; where there is none ~/.erlang.cookie is made, as erl does. */
 bool config_load_cookie(struct config *config, struct error *err);
 
 /* The first key whose value differs and that is read at start only (node name,

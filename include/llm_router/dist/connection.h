@@ -74,6 +74,8 @@ enum connection_state {
 
 enum { CONNECTION_REASON_MAX = 160 };
 
+#define CONNECTION_CLOSED_BY_PEER "closed by the peer"
+
 struct connection {
     struct connection_group *group;
     struct list link; /* in half_open or others */

@@ -118,6 +118,8 @@ struct slice http_header(struct http *http, uint64_t transfer,
 
 struct http_stats {
     uint64_t transfers_started, transfers_cancelled, connections_opened;
+    uint64_t
+        transfers_repeated; /* by libcurl: the server may have them twice */
     uint64_t in_flight;
 };
 struct http_stats http_stats(const struct http *http);

@@ -59,7 +59,7 @@ struct model_meter_view {
     uint64_t calls, failed;           /* without those that were cancelled */
     const struct histogram *duration; /* of those that were answered */
     double input_tokens, output_tokens;
-    double cost_usd;
+    double cost_usd; /* NAN: of no call it is known */
 };
 void meters_each_model(const struct meters *meters,
                        void (*visit)(void *context,

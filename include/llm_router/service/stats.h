@@ -33,6 +33,7 @@ struct stats {
     uint64_t undeliverable; /* answers whose taker could not be reached */
     uint64_t input_tokens, output_tokens;
     double cost_usd; /* of the attempts whose price is known */
+    bool priced;     /* of one at least it is */
 };
 
 #endif
