@@ -1,5 +1,6 @@
 %% The distribution over TLS, with nodes of `-proto_dist inet_tls` that verify
-%% as the router does, and with peers that do not fit.
+%% as the router does, and with peers that do not fit; and certificates that
+%% are renewed.
 -module(tls_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -19,7 +20,8 @@ suite() ->
     [{timetrap, {seconds, 90}}].
 
 all() ->
-    [{group, tls_1_2}, {group, tls_1_3}, {group, not_fitting}].
+    [{group, tls_1_2}, {group, tls_1_3}, {group, not_fitting},
+     {group, renewed}].
 
 groups() ->
     Fitting = [a_node_that_is_dialled_calls_in_every_way,
@@ -41,7 +43,12 @@ groups() ->
        a_tls_node_that_calls_a_plain_router_is_named,
        a_plain_node_that_a_tls_router_dials_is_named,
        a_tls_node_that_a_plain_router_dials_is_named,
-       files_that_cannot_be_used_are_named_at_start]}].
+       files_that_cannot_be_used_are_named_at_start]},
+     {renewed, [],
+      [a_reload_takes_new_certificates,
+       a_file_that_cannot_be_used_fails_the_reload,
+       a_configuration_that_is_wrong_leaves_the_certificates,
+       certificates_out_of_date_are_said]}].
 
 init_per_suite(Config) ->
     Authority = authority("nodes"),
@@ -53,7 +60,13 @@ init_per_suite(Config) ->
           %% It trusts who does not trust it.
           stranger => certificate(Config, stranger, Other, Authority, Host),
           elsewhere => certificate(Config, elsewhere, Authority, Authority,
-                                   "elsewhere.example")},
+                                   "elsewhere.example"),
+          new_router => certificate(Config, new_router, Other, Other, Host),
+          new_node => certificate(Config, new_node, Other, Other, Host),
+          expired => certificate(Config, expired, Authority, Authority, Host,
+                                 days(-3, -1)),
+          ending => certificate(Config, ending, Authority, Authority, Host,
+                                days(-3, 10))},
     [{certificates, Certificates} | Config].
 
 end_per_suite(_Config) ->
@@ -64,7 +77,12 @@ init_per_group(tls_1_2, Config) ->
 init_per_group(tls_1_3, Config) ->
     bed(Config, 'tlsv1.3');
 init_per_group(not_fitting, Config) ->
-    bed:up(Config, #{callers => 0, router => none}).
+    bed:up(Config, #{callers => 0, router => none});
+init_per_group(renewed, Config) ->
+    %% A long path would be cut in an error.
+    Dir = string:trim(os:cmd("mktemp -d /tmp/llm_router_tls.XXXXXX")),
+    bed:up([{live_dir, Dir} | with_live_files(Config, Dir)],
+           #{callers => 0, router => none}).
 
 bed(Config, Version) ->
     Caller = #{args => node_args(Config, node, [{versions, [Version]}])},
@@ -73,6 +91,7 @@ bed(Config, Version) ->
              args => router_args(Config, router)}).
 
 end_per_group(_Group, Config) ->
+    _ = [ok = file:del_dir_r(Dir) || {live_dir, Dir} <- Config],
     bed:down(Config).
 
 %% Runs Fun with a router of a fresh name, which must end cleanly.
@@ -96,15 +115,26 @@ with_node(Config, Name, Opts, Fun) ->
 -define(KEY, [{key, {namedCurve, secp256r1}}, {digest, sha256}]).
 
 authority(Name) ->
-    public_key:pkix_test_root_cert(Name, ?KEY).
+    public_key:pkix_test_root_cert(Name, [days(-3, 100) | ?KEY]).
+
+days(From, To) ->
+    {Today, _} = calendar:universal_time(),
+    Day = fun(N) ->
+                  calendar:gregorian_days_to_date(
+                    calendar:date_to_gregorian_days(Today) + N)
+          end,
+    {validity, {Day(From), Day(To)}}.
+
+certificate(Config, Name, Issuer, Trusted, Host) ->
+    certificate(Config, Name, Issuer, Trusted, Host, days(-3, 200)).
 
 %% The files of one who shows a certificate for Host, of Issuer, and trusts
 %% what Trusted issued.
-certificate(Config, Name, Issuer, Trusted, Host) ->
+certificate(Config, Name, Issuer, Trusted, Host, Validity) ->
     AltName = {'Extension', ?SUBJECT_ALT_NAME, false, [{dNSName, Host}]},
     Made = public_key:pkix_test_data(
              #{root => Issuer, intermediates => [],
-               peer => [{extensions, [AltName]} | ?KEY]}),
+               peer => [{extensions, [AltName]}, Validity | ?KEY]}),
     File = fun(Suffix) ->
                    filename:join(proplists:get_value(priv_dir, Config),
                                  atom_to_list(Name) ++ Suffix)
@@ -129,7 +159,7 @@ files(Config, Name) ->
 
 router_args(Config, Name) ->
     #{certfile := Cert, keyfile := Key, cacertfile := Ca} = files(Config, Name),
-    ["--tls-dist", "--tls-cert", Cert, "--tls-key", Key, "--tls-ca", Ca].
+    args(Cert, Key, Ca).
 
 %% What makes a node speak TLS; Opts for both of its roles.
 node_args(Config, Name, Opts) ->
@@ -458,3 +488,177 @@ args(Cert, Key, Ca) ->
 run(Config, Args) ->
     router:run(#{dir => proplists:get_value(priv_dir, Config), args => Args,
                  cookie => "none", env => [{"OPENAI_API_KEY", "sk-test-key"}]}).
+
+%% ---------------------------------------------------------------- renewed
+
+%% Those of a router in this group: `live`.
+with_live_files(Config, Dir) ->
+    Live = maps:from_list([{Kind, filename:join(Dir, atom_to_list(Kind))}
+                           || Kind <- [certfile, keyfile, cacertfile]]),
+    Certificates = proplists:get_value(certificates, Config),
+    lists:keystore(certificates, 1, Config,
+                   {certificates, Certificates#{live => Live}}).
+
+%% They hold what those of Name do.
+renew(Config, Name) ->
+    Files = files(Config, Name),
+    maps:foreach(fun(Kind, File) ->
+                         {ok, _} = file:copy(maps:get(Kind, Files), File),
+                         ok = file:change_mode(File, 8#600)
+                 end, files(Config, live)).
+
+%% Runs Fun with a router whose files are those of Name, and a node that is
+%% connected to it.
+with_live(Config, Name, Opts, Fun) ->
+    renew(Config, Name),
+    Args = router_args(Config, live) ++ maps:get(args, Opts, []),
+    with_router(
+      Config, maps:merge(#{connect => []}, Opts#{args => Args}),
+      fun(Up) ->
+              with_node(Up, bed:node_name(caller),
+                        #{args => node_args(Up, node, [])},
+                        fun(Caller) ->
+                                connects(Up, Caller),
+                                Fun(Up, Caller)
+                        end)
+      end).
+
+connects(Config, Caller) ->
+    Node = bed:node(Config),
+    ?assertEqual(pong, bed:on(Caller, fun() -> net_adm:ping(Node) end)).
+
+connects_anew(Config, Caller) ->
+    Node = bed:node(Config),
+    true = bed:on(Caller, fun() -> erlang:disconnect_node(Node) end),
+    connects(Config, Caller).
+
+ask(Config, Caller, Request) ->
+    Server = {llm_router, bed:node(Config)},
+    bed:on(Caller, fun() -> gen_server:call(Server, Request, ?TIMEOUT) end).
+
+%% Of another authority, so that nobody who trusts one trusts the other. The
+%% last node is dialled.
+a_reload_takes_new_certificates(Config) ->
+    Dialled = bed:node_name(caller),
+    With = #{args => node_args(Config, new_node, [])},
+    with_live(
+      Config, router, #{connect => [Dialled]},
+      fun(Up, Old) ->
+              renew(Up, new_router),
+              ?assertEqual(ok, ask(Up, Old, reload)),
+              with_node(Up, bed:node_name(caller), With,
+                        fun(New) -> connects(Up, New) end),
+              with_node(Up, Dialled, With,
+                        fun(New) -> is_dialled(Up, New) end),
+              pong = ask(Up, Old, ping),
+              ?assertEqual(1, lines(Up, peer_up(Old))),
+              is_cut_off(Up, Old)
+      end).
+
+peer_up(#{node := Node}) ->
+    iolist_to_binary(["msg=\"peer up\" peer=", atom_to_list(Node)]).
+
+is_dialled(Config, Caller) ->
+    Node = bed:node(Config),
+    bed:eventually(fun() ->
+                           bed:on(Caller, fun() ->
+                                                  lists:member(Node,
+                                                               nodes(hidden))
+                                          end)
+                   end, 20000),
+    pong = ask(Config, Caller, ping).
+
+is_cut_off(Config, Caller) ->
+    Node = bed:node(Config),
+    pang = bed:on(Caller, fun() ->
+                                  erlang:disconnect_node(Node),
+                                  net_adm:ping(Node)
+                          end),
+    ok.
+
+%% Each is mended before the next one.
+a_file_that_cannot_be_used_fails_the_reload(Config) ->
+    with_live(
+      Config, router, #{},
+      fun(Up, Caller) ->
+              [begin
+                   renew(Up, new_router),
+                   is_refused_at_reload(Up, Caller, Kind, Spoil, Why),
+                   connects_anew(Up, Caller)
+               end || {Kind, Spoil, Why} <- spoils(Up)],
+              renew(Up, router),
+              ?assertEqual(ok, ask(Up, Caller, {reload})),
+              connects_anew(Up, Caller),
+              Failed = length(spoils(Up)),
+              ?assertMatch(#{reloads := 1, reloads_failed := Failed},
+                           ask(Up, Caller, stats))
+      end).
+
+spoils(Config) ->
+    #{keyfile := Key, certfile := Cert} = files(Config, router),
+    Copy = fun(From) -> fun(To) -> {ok, _} = file:copy(From, To) end end,
+    Becomes = fun(Command) ->
+                      fun(To) ->
+                              ok = file:delete(To),
+                              [] = os:cmd(Command ++ " " ++ To)
+                      end
+              end,
+    [{keyfile, Copy(Key), <<"is not the key of the certificate in ">>},
+     {keyfile, Copy(Cert), <<"holds no private key">>},
+     {keyfile, fun(To) -> ok = file:change_mode(To, 8#640) end,
+      <<"must be accessible by its owner only">>},
+     {certfile, Copy(Key), <<"holds no certificate">>},
+     {certfile, Becomes("mkfifo"), <<"is not a file">>},
+     {cacertfile, Becomes("mkdir"), <<"is not a file">>},
+     {cacertfile, Becomes("true"), <<"cannot be read">>}].
+
+is_refused_at_reload(Config, Caller, Kind, Spoil, Why) ->
+    File = maps:get(Kind, files(Config, live)),
+    Spoil(File),
+    {error, {invalid_request, #{path := Path, message := Message}}} =
+        ask(Config, Caller, reload),
+    ?assertEqual(File, binary_to_list(Path)),
+    ?assertMatch({_, {_, _}}, {Message, binary:match(Message, Why)}),
+    is_logged(Config, the_old_one_stays(File), 1, ?NAMED_MS),
+    _ = file:del_dir_r(File),
+    ok.
+
+the_old_one_stays(File) ->
+    iolist_to_binary(["msg=\"the old configuration stays\" reason=\"",
+                      File, ": "]).
+
+a_configuration_that_is_wrong_leaves_the_certificates(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "wrong.json"),
+    ok = file:write_file(File, "{}"),
+    with_live(
+      Config, router, #{args => ["--config", File]},
+      fun(Up, Caller) ->
+              ok = file:write_file(File, "{\"limits\": {\"in_flight\": 0}}"),
+              renew(Up, new_router),
+              {error, {invalid_request, _}} = ask(Up, Caller, reload),
+              connects_anew(Up, Caller)
+      end).
+
+%% It starts with a certificate that has expired, which nobody takes.
+certificates_out_of_date_are_said(Config) ->
+    renew(Config, expired),
+    #{certfile := File} = files(Config, live),
+    Says = fun(What) ->
+                   iolist_to_binary(["msg=\"a certificate ", What, "\" file=",
+                                     File, " certificate=1 date="])
+           end,
+    with_router(
+      Config, #{connect => [], args => router_args(Config, live)},
+      fun(Up) ->
+              is_logged(Up, Says("has expired"), 1, ?NAMED_MS),
+              0 = lines(Up, Says("expires soon")),
+              renew(Up, ending),
+              router:signal(bed:router(Up), "HUP"),
+              is_logged(Up, Says("expires soon"), 1, ?REFUSED_MS),
+              renew(Up, router),
+              router:signal(bed:router(Up), "HUP"),
+              is_logged(Up, <<"the configuration is taken over">>, 2,
+                        ?REFUSED_MS),
+              1 = lines(Up, Says("has expired")),
+              1 = lines(Up, Says("expires soon"))
+      end).

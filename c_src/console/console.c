@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "console/console_internal.h"
+#include "llm_router/base/log.h"
 #include "llm_router/dist/client.h"
 #include "llm_router/term/writer.h"
 
@@ -129,6 +130,8 @@ static bool console_init(struct console *console, const struct config *config,
     };
 
     *console = (struct console){.config = config};
+    /* It has no log: a certificate that nobody takes is said by who refuses. */
+    log_set_level(LOG_ERROR);
     if (!open_tls(console))
         return false;
     options.tls = console->tls;

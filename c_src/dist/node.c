@@ -336,6 +336,11 @@ void node_start(struct node *node, uint64_t patience_ms)
     epmd_register(&node->epmd, patience_ms);
 }
 
+void node_renew_tls(struct node *node, struct tls_context *tls)
+{
+    node->group.tls = tls;
+}
+
 static void tell_closed(void *context)
 {
     struct node *node = context;

@@ -4,7 +4,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <stdlib.h>
+#include <time.h>
 
 #include "llm_router/base/abort.h"
 #include "llm_router/base/log.h"
@@ -17,14 +17,18 @@ enum {
     AUTHORITIES_FILE_MAX = 16 * 1024 * 1024,
     RECORD_HANDSHAKE = 0x16,
     RECORD_ALERT = 0x15,
+    SOON_S = 14 * 24 * 3600,
 };
 
 struct tls_context {
+    size_t references; /* its owner's, and one of each connection */
     SSL_CTX *ssl;
     BIO_METHOD *channel;
+    struct tls_expiry expiry;
 };
 
 struct tls {
+    struct tls_context *context;
     SSL *ssl;
     char *host; /* dialled; NULL: accepted */
     bool heard; /* the first byte came */
@@ -138,8 +142,51 @@ static int take_authority(SSL_CTX *ssl, X509 *certificate, size_t index)
     return X509_STORE_add_cert(SSL_CTX_get_cert_store(ssl), certificate);
 }
 
-static bool take_certificates(SSL_CTX *ssl, const char *path, BIO *pem,
-                              take_certificate *take, struct error *err)
+struct date {
+    int64_t unix_s;
+    char text[32];
+};
+
+/* What cannot be read is long ago: whoever checks it takes it for no better
+ * than a certificate that has expired. */
+static struct date date_of(const ASN1_TIME *when)
+{
+    struct tm parts = {.tm_year = 70, .tm_mday = 1};
+    struct date date = {0};
+
+    ASN1_TIME_to_tm(when, &parts);
+    date.unix_s = timegm(&parts);
+    strftime(date.text, sizeof(date.text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return date;
+}
+
+static void check_dates(struct tls_context *context, const char *path,
+                        const X509 *certificate, size_t number)
+{
+    const struct date from = date_of(X509_get0_notBefore(certificate));
+    const struct date to = date_of(X509_get0_notAfter(certificate));
+    const struct log_field file = log_text("file", slice_of(path));
+    const struct log_field which = log_count("certificate", number);
+    const struct log_field begins = log_text("date", slice_of(from.text));
+    const struct log_field ends = log_text("date", slice_of(to.text));
+    int64_t now_s = time(NULL);
+
+    if (to.unix_s < context->expiry.earliest_s)
+        context->expiry.earliest_s = to.unix_s;
+    if (from.unix_s > now_s)
+        log_event(LOG_WARN, "dist", "a certificate is not valid yet",
+                  LOG_FIELDS(file, which, begins));
+    if (to.unix_s <= now_s)
+        log_event(LOG_WARN, "dist", "a certificate has expired",
+                  LOG_FIELDS(file, which, ends));
+    else if (to.unix_s - now_s < SOON_S)
+        log_event(LOG_WARN, "dist", "a certificate expires soon",
+                  LOG_FIELDS(file, which, ends));
+}
+
+static bool take_certificates(struct tls_context *context, const char *path,
+                              BIO *pem, take_certificate *take,
+                              struct error *err)
 {
     X509 *certificate;
     size_t count = 0;
@@ -147,7 +194,8 @@ static bool take_certificates(SSL_CTX *ssl, const char *path, BIO *pem,
 
     while (taken == 1 &&
            (certificate = PEM_read_bio_X509(pem, NULL, NULL, NULL)) != NULL) {
-        taken = take(ssl, certificate, count++);
+        taken = take(context->ssl, certificate, count++);
+        check_dates(context, path, certificate, count);
         X509_free(certificate);
     }
     /* Other things than certificates are skipped. */
@@ -162,8 +210,9 @@ static bool take_certificates(SSL_CTX *ssl, const char *path, BIO *pem,
     return true;
 }
 
-static bool load_certificates(SSL_CTX *ssl, const char *path, size_t max_bytes,
-                              take_certificate *take, struct error *err)
+static bool load_certificates(struct tls_context *context, const char *path,
+                              size_t max_bytes, take_certificate *take,
+                              struct error *err)
 {
     struct arena arena;
     struct slice text;
@@ -175,7 +224,7 @@ static bool load_certificates(SSL_CTX *ssl, const char *path, size_t max_bytes,
         BIO *pem = need(BIO_new_mem_buf(text.data, (int)text.size));
 
         ERR_clear_error();
-        ok = take_certificates(ssl, path, pem, take, err);
+        ok = take_certificates(context, path, pem, take, err);
         BIO_free(pem);
     }
     arena_release(&arena);
@@ -235,25 +284,21 @@ static bool load_key(SSL_CTX *ssl, const struct tls_files *files,
     return ok;
 }
 
-static void check_dates(SSL_CTX *ssl, const char *path)
+static bool load(struct tls_context *context, const struct tls_files *files,
+                 struct error *err)
 {
-    const X509 *certificate = SSL_CTX_get0_certificate(ssl);
+    const X509 *own;
 
-    if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
-        log_event(LOG_WARN, "dist", "the certificate has expired",
-                  LOG_FIELDS(log_text("file", slice_of(path))));
-    if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0)
-        log_event(LOG_WARN, "dist", "the certificate is not valid yet",
-                  LOG_FIELDS(log_text("file", slice_of(path))));
-}
-
-static bool load(SSL_CTX *ssl, const struct tls_files *files, struct error *err)
-{
-    return load_certificates(ssl, files->certificate, CERTIFICATE_FILE_MAX,
-                             take_own, err) &&
-           load_key(ssl, files, err) &&
-           load_certificates(ssl, files->authorities, AUTHORITIES_FILE_MAX,
-                             take_authority, err);
+    context->expiry.earliest_s = INT64_MAX;
+    if (!load_certificates(context, files->certificate, CERTIFICATE_FILE_MAX,
+                           take_own, err) ||
+        !load_key(context->ssl, files, err) ||
+        !load_certificates(context, files->authorities, AUTHORITIES_FILE_MAX,
+                           take_authority, err))
+        return false;
+    own = SSL_CTX_get0_certificate(context->ssl);
+    context->expiry.own_s = date_of(X509_get0_notAfter(own)).unix_s;
+    return true;
 }
 
 struct tls_context *tls_context_new(const struct tls_files *files,
@@ -262,26 +307,30 @@ struct tls_context *tls_context_new(const struct tls_files *files,
     struct tls_context *context = mem_alloc(sizeof(*context));
     bool ok;
 
+    context->references = 1;
     context->channel = channel_new();
     context->ssl = need(SSL_CTX_new(TLS_method()));
     configure(context->ssl);
-    ok = load(context->ssl, files, err);
+    ok = load(context, files, err);
     ERR_clear_error();
-    if (!ok) {
-        tls_context_free(context);
-        return NULL;
-    }
-    check_dates(context->ssl, files->certificate);
-    return context;
+    if (ok)
+        return context;
+    tls_context_free(context);
+    return NULL;
 }
 
 void tls_context_free(struct tls_context *context)
 {
-    if (!context)
+    if (!context || --context->references > 0)
         return;
     SSL_CTX_free(context->ssl);
     BIO_meth_free(context->channel);
     mem_free(context);
+}
+
+struct tls_expiry tls_context_expiry(const struct tls_context *context)
+{
+    return context->expiry;
 }
 
 /* A connection. */
@@ -293,6 +342,8 @@ static struct tls *tls_new(struct tls_context *context)
 
     BIO_set_data(bio, tls);
     BIO_set_init(bio, 1);
+    tls->context = context;
+    context->references++;
     tls->ssl = need(SSL_new(context->ssl));
     SSL_set_bio(tls->ssl, bio, bio);
     return tls;
@@ -331,6 +382,7 @@ void tls_free(struct tls *tls)
     if (!tls)
         return;
     SSL_free(tls->ssl);
+    tls_context_free(tls->context);
     mem_free(tls->host);
     mem_free(tls);
 }

@@ -38,6 +38,7 @@ static void take_over(struct service *service, struct settings *settings)
         log_event(LOG_WARN, "reload", "a key is read at start only",
                   LOG_FIELDS(log_text("key", slice_of(key))));
     settings_apply(settings, service->supply);
+    node_renew_tls(service->node, settings->tls);
     settings_drop(service->settings);
     service->settings = settings;
     service->config = &settings->config;

@@ -8,7 +8,6 @@
 
 #include "llm_router/base/log.h"
 #include "llm_router/base/mem.h"
-#include "llm_router/dist/tls.h"
 #include "llm_router/web/web.h"
 #include "service/parent_internal.h"
 #include "service/service_internal.h"
@@ -41,7 +40,6 @@ struct server {
     enum exit_code exit_code;
     bool signalled;
     bool closing;
-    struct tls_context *tls; /* NULL: plain distribution */
 };
 
 /* The end. */
@@ -431,7 +429,7 @@ static void set_up_io(struct server *server, const struct config *config)
         .peers = config->peers,
         .peer_count = config->peer_count,
         .port = (uint16_t)config->port,
-        .tls = server->tls,
+        .tls = service->settings->tls,
         .max_frame_bytes = (size_t)config->max_frame_bytes,
         .max_send_queue_bytes = (size_t)config->max_send_queue_bytes,
         .handshake_timeout_ms = 7000,
@@ -497,7 +495,6 @@ static void release(struct server *server)
     history_free(service->history);
     supply_free(service->supply);
     settings_drop(service->settings);
-    tls_context_free(server->tls);
 }
 
 /* Lines that were not written are told also when no further ones come. */
@@ -519,13 +516,6 @@ enum exit_code server_run(struct settings *settings, int argc,
     enum exit_code exit_code;
     struct error err;
 
-    if (config->tls_dist && !(server->tls = settings_tls(config, &err))) {
-        log_event(LOG_ERROR, "server", "TLS cannot be used",
-                  LOG_FIELDS(log_text("path", slice_of(err.path)),
-                             log_text("reason", slice_of(err.message))));
-        mem_free(server);
-        return EXIT_CONFIGURATION;
-    }
     server->service.argc = argc;
     server->service.argv = argv;
     set_up_service(server, settings);

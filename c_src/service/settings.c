@@ -26,26 +26,19 @@ static bool check_dialects(const struct config *config, struct error *err)
     return true;
 }
 
-static bool check_tls(const struct config *config, struct error *err)
+static bool load_tls(struct settings *settings, struct error *err)
 {
-    struct tls_context *tls;
-
-    if (!config->tls_dist)
-        return true;
-    tls = settings_tls(config, err);
-    tls_context_free(tls);
-    return tls != NULL;
-}
-
-struct tls_context *settings_tls(const struct config *config, struct error *err)
-{
+    const struct config *config = &settings->config;
     const struct tls_files files = {
         .certificate = config->tls_cert,
         .key = config->tls_key,
         .authorities = config->tls_ca,
     };
 
-    return tls_context_new(&files, err);
+    if (!config->tls_dist)
+        return true;
+    settings->tls = tls_context_new(&files, err);
+    return settings->tls != NULL;
 }
 
 /* What is in the file is shown by --print-config. */
@@ -69,8 +62,7 @@ static bool check_database(const struct config *config, struct error *err)
 
 static bool check(const struct config *config, struct error *err)
 {
-    return check_dialects(config, err) && check_tls(config, err) &&
-           check_database(config, err);
+    return check_dialects(config, err) && check_database(config, err);
 }
 
 static void make_routing(struct settings *settings)
@@ -129,7 +121,8 @@ static bool load(struct settings *settings, const struct settings *previous,
         set_log_format(config, slice_of(getenv("LLM_ROUTER_LOG_FORMAT")));
     return config_load(config, previous ? &previous->config : NULL, err) &&
            check(config, err) &&
-           assets_load(&config->arena, config, &settings->assets, err);
+           assets_load(&config->arena, config, &settings->assets, err) &&
+           load_tls(settings, err);
 }
 
 struct settings *settings_load(int argc, const char *const *argv,
@@ -163,6 +156,7 @@ void settings_drop(struct settings *settings)
 {
     if (!settings || --settings->references > 0)
         return;
+    tls_context_free(settings->tls);
     assets_release(&settings->assets);
     config_release(&settings->config);
     mem_free(settings);

@@ -17,6 +17,32 @@ enum { MIB = 1024 * 1024 };
 static char folder[] = "/tmp/llm_router_dist_tls_XXXXXX";
 static struct identity authority, other_authority, localhost, stranger, expired;
 
+/* What the program writes to stderr meanwhile. */
+static FILE *diverted;
+static int own_stderr;
+
+static void divert_stderr(void)
+{
+    diverted = tmpfile();
+    own_stderr = dup(STDERR_FILENO);
+    dup2(fileno(diverted), STDERR_FILENO);
+}
+
+static const char *restore_stderr(void)
+{
+    static char text[4096];
+    size_t size;
+
+    fflush(stderr);
+    dup2(own_stderr, STDERR_FILENO);
+    close(own_stderr);
+    rewind(diverted);
+    size = fread(text, 1, sizeof(text) - 1, diverted);
+    text[size] = '\0';
+    fclose(diverted);
+    return text;
+}
+
 static const char *path_of(const char *name)
 {
     static char paths[8][100];
@@ -72,12 +98,13 @@ static int make_certificates(void **state)
     (void)state;
     if (!mkdtemp(folder))
         return -1;
-    authority = identity_make(NULL, "Test Authority", NULL, 10L * DAY_S);
-    other_authority = identity_make(NULL, "Other Authority", NULL, 10L * DAY_S);
+    authority = identity_make(NULL, "Test Authority", NULL, 100L * DAY_S);
+    other_authority =
+        identity_make(NULL, "Other Authority", NULL, 100L * DAY_S);
     localhost = identity_make(&authority, "node", "DNS:localhost,IP:127.0.0.1",
-                              10L * DAY_S);
+                              100L * DAY_S);
     stranger =
-        identity_make(&other_authority, "node", "DNS:localhost", 10L * DAY_S);
+        identity_make(&other_authority, "node", "DNS:localhost", 100L * DAY_S);
     expired = identity_make(&authority, "node", "DNS:localhost", -1L * DAY_S);
     return 0;
 }
@@ -273,6 +300,37 @@ static void a_queue_that_is_full_ends_the_channel(void **state)
     part();
 }
 
+/* A reload frees the context: who is connected goes on. */
+static void a_channel_outlives_its_context(void **state)
+{
+    (void)state;
+    meet_as(&localhost, &localhost, "localhost");
+    tls_context_free(dialled.context);
+    tls_context_free(accepted.context);
+    dialled.context = accepted.context = NULL;
+    say(&dialled, &accepted, 40000, SIZE_MAX);
+    say(&accepted, &dialled, 40000, SIZE_MAX);
+    tls_close(dialled.tls, &dialled.sealed);
+    carry(&dialled, &accepted, SIZE_MAX);
+    assert_int_equal(accepted.outcome, TLS_CLOSED);
+    part();
+}
+
+static void a_handshake_outlives_its_context(void **state)
+{
+    (void)state;
+    side_init(&dialled, &localhost, &authority, "localhost");
+    side_init(&accepted, &localhost, &authority, NULL);
+    hear(&dialled, slice_make(NULL, 0));
+    tls_context_free(dialled.context);
+    tls_context_free(accepted.context);
+    dialled.context = accepted.context = NULL;
+    talk(&dialled, &accepted, SIZE_MAX);
+    assert_true(tls_established(dialled.tls));
+    assert_true(tls_established(accepted.tls));
+    part();
+}
+
 static void more_than_there_is_room_for_ends_the_channel(void **state)
 {
     struct buf text;
@@ -335,9 +393,9 @@ static void an_expired_certificate_is_refused(void **state)
 static void who_dials_checks_the_host(void **state)
 {
     struct identity common_only =
-        identity_make(&authority, "db.example.com", NULL, 10L * DAY_S);
+        identity_make(&authority, "db.example.com", NULL, 100L * DAY_S);
     struct identity wild = identity_make(
-        &authority, "x", "DNS:*.example.com,DNS:a*.example.org", 10L * DAY_S);
+        &authority, "x", "DNS:*.example.com,DNS:a*.example.org", 100L * DAY_S);
     const struct {
         const struct identity *accepting;
         const char *host;
@@ -375,7 +433,7 @@ static void who_dials_checks_the_host(void **state)
 static void who_accepts_checks_no_host(void **state)
 {
     struct identity elsewhere =
-        identity_make(&authority, "x", "DNS:elsewhere", 10L * DAY_S);
+        identity_make(&authority, "x", "DNS:elsewhere", 100L * DAY_S);
 
     (void)state;
     meet_as(&elsewhere, &localhost, "localhost");
@@ -841,9 +899,165 @@ static void an_own_certificate_out_of_date_is_no_error(void **state)
     tls_context_free(context_of(&expired, &authority));
 }
 
+/* Dates */
+
+/* Valid from `from` to `to`, as they are written in the certificate. */
+static struct identity make_dated(const char *from, const char *to)
+{
+    struct identity made = identity_make(NULL, "Dated", NULL, 100L * DAY_S);
+    ASN1_TIME *date = ASN1_TIME_new();
+
+    assert_int_equal(ASN1_TIME_set_string(date, from), 1);
+    X509_set1_notBefore(made.certificate, date);
+    assert_int_equal(ASN1_TIME_set_string(date, to), 1);
+    X509_set1_notAfter(made.certificate, date);
+    ASN1_TIME_free(date);
+    X509_sign(made.certificate, made.key, EVP_sha256());
+    return made;
+}
+
+static void it_is_known_when_certificates_run_out(void **state)
+{
+    static const struct {
+        const char *to;
+        int64_t unix_s;
+    } rows[] = {
+        {"700101000001Z", 1},
+        {"380119031408Z", 2147483648},
+        {"491231235959Z", 2524607999},
+        {"20500101000000Z", 2524608000},
+        {"99991231235959Z", 253402300799},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct identity own = make_dated("500101000000Z", rows[i].to);
+        struct tls_context *context = context_of(&own, &own);
+        struct tls_expiry expiry = tls_context_expiry(context);
+
+        assert_int_equal(expiry.own_s, rows[i].unix_s);
+        assert_int_equal(expiry.earliest_s, rows[i].unix_s);
+        tls_context_free(context);
+        identity_free(&own);
+    }
+}
+
+/* Own, chain and authority are in every order. */
+static void the_earliest_is_the_first_of_all_files(void **state)
+{
+    static const int64_t unix_s[] = {2208988800, 2240611200, 2272147200};
+    static const size_t orders[][3] = {{0, 1, 2}, {2, 0, 1}, {1, 2, 0}};
+    struct identity made[] = {make_dated("700101000000Z", "20400101000000Z"),
+                              make_dated("700101000000Z", "20410101000000Z"),
+                              make_dated("700101000000Z", "20420101000000Z")};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+        const size_t *at = orders[i];
+        const struct tls_files files = {
+            save_certificates("cert.pem", made[at[0]].certificate,
+                              made[at[1]].certificate),
+            save_key("key.pem", made[at[0]].key, NULL),
+            save_certificates("ca.pem", made[at[2]].certificate, NULL),
+        };
+        struct error err;
+        struct tls_context *context = tls_context_new(&files, &err);
+
+        assert_non_null(context);
+        assert_int_equal(tls_context_expiry(context).own_s, unix_s[at[0]]);
+        assert_int_equal(tls_context_expiry(context).earliest_s, unix_s[0]);
+        tls_context_free(context);
+    }
+    for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
+        identity_free(&made[i]);
+}
+
+static void a_date_that_cannot_be_read_is_long_ago(void **state)
+{
+    struct identity odd = identity_make(NULL, "Odd", NULL, 100L * DAY_S);
+    ASN1_TIME *date = ASN1_TIME_new();
+    struct tls_context *context;
+
+    (void)state;
+    ASN1_TIME_set_string(date, "490101000000Z");
+    ASN1_STRING_set(date, "4z0101000000Z", -1);
+    X509_set1_notAfter(odd.certificate, date);
+    X509_sign(odd.certificate, odd.key, EVP_sha256());
+    ASN1_TIME_free(date);
+    context = context_of(&odd, &odd);
+    assert_int_equal(tls_context_expiry(context).own_s, 0);
+    assert_int_equal(tls_context_expiry(context).earliest_s, 0);
+    tls_context_free(context);
+    identity_free(&odd);
+}
+
+/* `said` is what the log says of the own certificate; NULL: nothing. */
+static void expect_said(const struct identity *own, const char *said)
+{
+    const char *log;
+
+    divert_stderr();
+    tls_context_free(context_of(own, &authority));
+    log = restore_stderr();
+    if (!said) {
+        assert_string_equal(log, "");
+        return;
+    }
+    assert_non_null(strstr(log, " level=warn component=dist msg=\"a "
+                                "certificate "));
+    assert_non_null(strstr(log, said));
+    assert_non_null(strstr(log, "/cert.pem certificate=1 date="));
+    assert_ptr_equal(strchr(log, '\n') + 1, strchr(log, '\0'));
+}
+
+static void a_certificate_out_of_date_is_said_two_weeks_before(void **state)
+{
+    static const struct {
+        long expires_in_s;
+        const char *said;
+    } rows[] = {
+        {-60, "a certificate has expired"},
+        {60, "a certificate expires soon"},
+        {14L * DAY_S - 60, "a certificate expires soon"},
+        {14L * DAY_S + 60, NULL},
+    };
+    struct identity own;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        own = identity_make(&authority, "node", NULL, rows[i].expires_in_s);
+        expect_said(&own, rows[i].said);
+        identity_free(&own);
+    }
+    own = make_dated("20960102030405Z", "20970101000000Z");
+    expect_said(&own, "a certificate is not valid yet\"");
+    expect_said(&own, " date=2096-01-02T03:04:05Z\n");
+    identity_free(&own);
+}
+
+static void of_a_chain_and_authorities_the_place_is_said(void **state)
+{
+    const struct tls_files files = {
+        save_certificates("cert.pem", localhost.certificate,
+                          expired.certificate),
+        save_key("key.pem", localhost.key, NULL),
+        save_certificates("ca.pem", authority.certificate, expired.certificate),
+    };
+    struct error err;
+    const char *log;
+
+    (void)state;
+    divert_stderr();
+    tls_context_free(tls_context_new(&files, &err));
+    log = restore_stderr();
+    assert_non_null(strstr(log, "/cert.pem certificate=2 date="));
+    assert_non_null(strstr(log, "/ca.pem certificate=2 date="));
+    assert_null(strstr(log, "certificate=1"));
+}
+
 static struct identity make_intermediate(void)
 {
-    struct identity made = identity_make(NULL, "Middle", NULL, 10L * DAY_S);
+    struct identity made = identity_make(NULL, "Middle", NULL, 100L * DAY_S);
 
     X509_set_issuer_name(made.certificate,
                          X509_get_subject_name(authority.certificate));
@@ -856,7 +1070,7 @@ static void a_chain_is_sent_whole(void **state)
 {
     struct identity middle = make_intermediate();
     struct identity leaf =
-        identity_make(&middle, "node", "DNS:localhost", 10L * DAY_S);
+        identity_make(&middle, "node", "DNS:localhost", 100L * DAY_S);
     struct tls_files files;
     struct error err;
 
@@ -885,7 +1099,7 @@ static void an_intermediate_authority_can_be_trusted(void **state)
 {
     struct identity middle = make_intermediate();
     struct identity leaf =
-        identity_make(&middle, "node", "DNS:localhost", 10L * DAY_S);
+        identity_make(&middle, "node", "DNS:localhost", 100L * DAY_S);
 
     (void)state;
     side_init(&dialled, &leaf, &middle, "localhost");
@@ -907,6 +1121,8 @@ int main(void)
         cmocka_unit_test(nothing_can_be_sent_before_the_handshake_is_over),
         cmocka_unit_test(a_queue_that_is_full_ends_the_channel),
         cmocka_unit_test(more_than_there_is_room_for_ends_the_channel),
+        cmocka_unit_test(a_channel_outlives_its_context),
+        cmocka_unit_test(a_handshake_outlives_its_context),
         cmocka_unit_test(a_certificate_of_another_authority_is_refused),
         cmocka_unit_test(an_expired_certificate_is_refused),
         cmocka_unit_test(who_dials_checks_the_host),
@@ -930,6 +1146,11 @@ int main(void)
         cmocka_unit_test(a_file_that_cannot_be_used_is_named),
         cmocka_unit_test(a_key_must_fit_and_be_readable_by_nobody_else),
         cmocka_unit_test(an_own_certificate_out_of_date_is_no_error),
+        cmocka_unit_test(it_is_known_when_certificates_run_out),
+        cmocka_unit_test(the_earliest_is_the_first_of_all_files),
+        cmocka_unit_test(a_date_that_cannot_be_read_is_long_ago),
+        cmocka_unit_test(a_certificate_out_of_date_is_said_two_weeks_before),
+        cmocka_unit_test(of_a_chain_and_authorities_the_place_is_said),
         cmocka_unit_test(a_chain_is_sent_whole),
     };
 

@@ -97,6 +97,11 @@ struct node *node_new(struct loop *loop, const struct node_options *options,
  * later), connects to the peers. Outcome by ready/failed. */
 void node_start(struct node *node, uint64_t patience_ms);
 
+/* Connections that are made from now on show and trust the certificates of
+ * `tls`, which outlives the node or the next such call. NULL if, and only if,
+ * it was so at the start. */
+void node_renew_tls(struct node *node, struct tls_context *tls);
+
 /* How another router shows that it can take the global name over: `question`
  * (a raw term that outlives the node) is asked of it as a generic call. */
 struct node_handover {

@@ -18,7 +18,8 @@
 
 enum { TLS_RECORD_MAX = 16384 }; /* plain bytes */
 
-/* Certificates, key and settings of a node; outlives its connections. */
+/* Certificates, key and settings of a node. Connections go on with the one they
+ * were made with, also when its owner has freed it. */
 struct tls_context;
 
 struct tls_files {           /* PEM */
@@ -28,10 +29,19 @@ struct tls_files {           /* PEM */
 };
 
 /* NULL: ERR_INVALID_REQUEST, path is the file at fault. A certificate that is
- * out of date is only logged. */
+ * out of date, or will be within 14 days, is only logged: it may be the clock
+ * that is wrong. May be called in another thread than its user's. */
 struct tls_context *tls_context_new(const struct tls_files *files,
                                     struct error *err);
 void tls_context_free(struct tls_context *context); /* NULL is allowed */
+
+/* When certificates run out, in seconds since 1970; 0: that cannot be read. */
+struct tls_expiry {
+    int64_t own_s;      /* the node's own */
+    int64_t earliest_s; /* the first of all in the files, that one included */
+};
+
+struct tls_expiry tls_context_expiry(const struct tls_context *context);
 
 /* One connection. */
 struct tls;

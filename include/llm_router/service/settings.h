@@ -1,5 +1,6 @@
 /* Everything that is configured, as one value that never changes:
- * configuration, prompts, catalogue, and the routing made of them.
+ * configuration, certificates, prompts, catalogue, and the routing made of
+ * them.
  *
  * A reload makes a new one; a job keeps the one it began with. */
 #ifndef LLM_ROUTER_SERVICE_SETTINGS_H
@@ -11,7 +12,8 @@
 struct settings {
     size_t references;
     struct config config;
-    struct assets assets; /* in the configuration's arena */
+    struct tls_context *tls; /* NULL: the distribution is not within TLS */
+    struct assets assets;    /* in the configuration's arena */
     struct routed_provider providers[CONFIG_PROVIDERS_MAX];
     struct routing routing;
 };
@@ -36,9 +38,5 @@ const struct config_key *settings_key(const struct config_provider *provider,
 
 /* Log level, providers, keys and limits take effect. */
 void settings_apply(const struct settings *settings, struct supply *supply);
-
-/* The certificates of the distribution; NULL: err. */
-struct tls_context *settings_tls(const struct config *config,
-                                 struct error *err);
 
 #endif
