@@ -48,7 +48,8 @@ groups() ->
       [a_reload_takes_new_certificates,
        a_file_that_cannot_be_used_fails_the_reload,
        a_configuration_that_is_wrong_leaves_the_certificates,
-       certificates_out_of_date_are_said]}].
+       certificates_out_of_date_are_said,
+       metrics_say_when_certificates_run_out]}].
 
 init_per_suite(Config) ->
     Authority = authority("nodes"),
@@ -662,3 +663,67 @@ certificates_out_of_date_are_said(Config) ->
               1 = lines(Up, Says("has expired")),
               1 = lines(Up, Says("expires soon"))
       end).
+
+metrics_say_when_certificates_run_out(Config) ->
+    {ok, _} = application:ensure_all_started(inets),
+    Port = integer_to_list(free_port()),
+    renew(Config, router),
+    with_router(
+      Config, #{connect => [],
+                args => ["--http", Port | router_args(Config, live)]},
+      fun(Up) ->
+              are_documented(families(Port)),
+              agree_with_openssl(Up, Port, cacertfile),
+              renew(Up, ending),
+              router:signal(bed:router(Up), "HUP"),
+              is_logged(Up, <<"the configuration is taken over">>, 1,
+                        ?REFUSED_MS),
+              agree_with_openssl(Up, Port, certfile)
+      end),
+    with_router(Config, #{connect => [], args => ["--http", Port]},
+                fun(_) -> ?assertEqual([], families(Port)) end).
+
+free_port() ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Port.
+
+metrics(Port) ->
+    {ok, {{_, 200, _}, _, Text}} =
+        httpc:request(get, {"http://127.0.0.1:" ++ Port ++ "/metrics", []}, [],
+                      [{body_format, binary}]),
+    prometheus:parse(Text).
+
+families(Port) ->
+    [Name || "llm_router_tls_" ++ _ = Name
+                 <- prometheus:families(metrics(Port))].
+
+%% And what an alarm asks for is among them.
+are_documented(Names) ->
+    Manual = read("docs/operations.md"),
+    ?assertEqual([], [Name || Name <- Names,
+                              binary:match(Manual, iolist_to_binary(
+                                                     [$`, Name, $`]))
+                                  =:= nomatch]),
+    {match, [_ | _] = Asked} =
+        re:run(read("packaging/prometheus/llm_router.rules.yml"),
+               "llm_router_tls_\\w+", [global, {capture, first, list}]),
+    ?assertEqual([], lists:append(Asked) -- Names).
+
+read(File) ->
+    {ok, Text} = file:read_file(filename:join(router:project(), File)),
+    Text.
+
+agree_with_openssl(Config, Port, Earliest) ->
+    Files = files(Config, live),
+    Metrics = metrics(Port),
+    [?assertEqual(not_after(maps:get(Kind, Files)),
+                  prometheus:value(Metrics, "llm_router_tls_" ++ What
+                                   ++ "_not_after_timestamp_seconds"))
+     || {What, Kind} <- [{"certificate", certfile}, {"earliest", Earliest}]].
+
+not_after(File) ->
+    "notAfter=" ++ Date = os:cmd("openssl x509 -noout -enddate -dateopt"
+                                 " iso_8601 -in " ++ File),
+    calendar:rfc3339_to_system_time(string:trim(Date)).

@@ -17,7 +17,7 @@ enum {
     AUTHORITIES_FILE_MAX = 16 * 1024 * 1024,
     RECORD_HANDSHAKE = 0x16,
     RECORD_ALERT = 0x15,
-    SOON_S = 14 * 24 * 3600,
+    SOON_S = 14 * 24 * 3600, /* as the alarm LlmRouterCertificate */
 };
 
 struct tls_context {

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "llm_router/base/log.h"
+#include "llm_router/dist/tls.h"
 #include "llm_router/metrics/exposition.h"
 #include "service/service_internal.h"
 
@@ -153,6 +154,21 @@ static void put_traffic(const struct figures *figures, struct buf *out)
                 http->transfers_repeated,
                 "Sent again, because the connection ended before an answer: "
                 "a provider may count two."),
+    };
+
+    PUT_READINGS(out, readings);
+}
+
+static void put_certificates(const struct tls_context *tls, struct buf *out)
+{
+    const struct tls_expiry expiry = tls_context_expiry(tls);
+    const struct reading readings[] = {
+        GAUGE("llm_router_tls_certificate_not_after_timestamp_seconds",
+              expiry.own_s,
+              "When the certificate shown to nodes expires, since 1970."),
+        GAUGE("llm_router_tls_earliest_not_after_timestamp_seconds",
+              expiry.earliest_s,
+              "When the first of it, its chain and the authorities does."),
     };
 
     PUT_READINGS(out, readings);
@@ -343,5 +359,7 @@ void metrics_put(const struct service *service, struct buf *out)
     if (service->queue)
         put_queue(&figures.queue, out);
     put_traffic(&figures, out);
+    if (service->settings->tls)
+        put_certificates(service->settings->tls, out);
     put_process(service, &figures, out);
 }
