@@ -332,8 +332,9 @@ what_is_installed_runs_and_is_removed_again(Config) ->
      || Text <- [<<"ExecStart=/opt/router/bin/llm_router --sname %i ">>,
                  <<"\nStateDirectory=llm_router@%i\n">>,
                  <<"\nEnvironmentFile=-/etc/llm_router/environment.%i\n">>]],
-    ?assert(filelib:is_regular(Image ++ "/opt/router/share/doc/llm_router/"
-                               "examples/llm_router.rules.yml")),
+    Documents = Image ++ "/opt/router/share/doc/llm_router",
+    ?assert(filelib:is_regular(Documents ++ "/examples/llm_router.rules.yml")),
+    ?assertEqual([], dead_links(Documents)),
     ok = file:write_file(Image ++ hd(Configured), "{\"retry\": {}}"),
     {0, _} = make("install", Image, "/opt/router"),
     ?assertEqual(<<"{\"retry\": {}}">>, read(Image ++ hd(Configured))),
@@ -341,6 +342,15 @@ what_is_installed_runs_and_is_removed_again(Config) ->
     {0, Left} = sh("find \"$1\" ! -type d -o -empty", [Image]),
     ?assertEqual([], [File || File <- lines(Left), not is_folder(File)]
                      -- [list_to_binary(Image ++ File) || File <- Configured]).
+
+%% {Document, Link} of those within the installation.
+dead_links(Folder) ->
+    [{File, Link}
+     || File <- filelib:wildcard(Folder ++ "/**/*.md"),
+        Link <- markdown:links(read(File)),
+        string:find(Link, "://") =:= nomatch,
+        Path <- [hd(string:split(Link, "#"))], Path =/= "",
+        not filelib:is_file(filename:join(filename:dirname(File), Path))].
 
 is_folder(File) ->
     filename:basename(File) =/= <<"credentials">> andalso filelib:is_dir(File).
