@@ -145,6 +145,23 @@ static bool is_of_another(const struct routing *routing,
            !is_configured(routing, resolve_alias(routing, prefix));
 }
 
+void route_locate(struct route *route, const struct routing *routing,
+                  struct arena *arena)
+{
+    struct candidate *places =
+        arena_array(arena, route->count, sizeof(*places));
+
+    for (size_t i = 0; i < route->count; i++) {
+        struct slice name = route->candidates[i].model;
+        struct candidate place;
+
+        if (locate(routing, name, slice_of(NULL), &place) &&
+            !is_of_another(routing, &place, name))
+            places[i] = place;
+    }
+    route->places = places;
+}
+
 static bool field_has(const struct field *field,
                       const struct candidate *candidate)
 {
@@ -226,29 +243,28 @@ static void collect(const struct routing *routing, const struct plan_need *need,
     unsigned needed = needed_capabilities(need);
 
     for (size_t i = 0; i < route->count && field->count < ROUTE_MAX; i++) {
-        struct slice name = route->candidates[i].model;
-        struct candidate candidate;
+        const struct candidate *candidate = &route->places[i];
 
-        if (!locate(routing, name, slice_of(NULL), &candidate) ||
-            is_of_another(routing, &candidate, name)) {
+        if (candidate->provider.size == 0) {
             field->absent++;
             continue;
         }
-        if ((provider.size > 0 && !slice_equal(candidate.provider, provider)) ||
-            field_has(field, &candidate))
+        if ((provider.size > 0 &&
+             !slice_equal(candidate->provider, provider)) ||
+            field_has(field, candidate))
             continue;
-        if (!is_able(candidate.entry, needed)) {
+        if (!is_able(candidate->entry, needed)) {
             field->unable++;
             continue;
         }
-        if (!has_api(routing, need->options, &candidate)) {
+        if (!has_api(routing, need->options, candidate)) {
             field->mute++;
             continue;
         }
         field->contenders[field->count++] = (struct contender){
-            .candidate = candidate,
+            .candidate = *candidate,
             .weight = fmax(route->candidates[i].weight, 0),
-            .fits = is_large_enough(candidate.entry, need),
+            .fits = is_large_enough(candidate->entry, need),
             .healthy = true,
         };
     }

@@ -67,7 +67,7 @@ static bool check(const struct config *config, struct error *err)
 
 static void make_routing(struct settings *settings)
 {
-    const struct config *config = &settings->config;
+    struct config *config = &settings->config;
 
     for (size_t i = 0; i < config->provider_count; i++) {
         const struct config_provider *provider = &config->providers[i];
@@ -88,6 +88,10 @@ static void make_routing(struct settings *settings)
         .aliases = config->aliases,
         .alias_count = config->alias_count,
     };
+    for (size_t i = 0; i < config->route_count; i++)
+        route_locate(&config->routes[i], &settings->routing, &config->arena);
+    if (config->embed_route)
+        route_locate(config->embed_route, &settings->routing, &config->arena);
 }
 
 /* The supervisor reads the lines, and reads logfmt. */

@@ -99,13 +99,42 @@ static int tear_down(void **state)
     return 0;
 }
 
+enum { ROUTES_MAX = 8 };
+
+/* router_plan with the places of the routes as they are now. */
+static bool plan_located(const struct routing *routing,
+                         const struct plan_need *need, struct plan *plan,
+                         struct error *err)
+{
+    struct routing located = *routing;
+    struct route routes[ROUTES_MAX], embed;
+    struct arena arena;
+    bool planned;
+
+    assert_true(routing->route_count <= ROUTES_MAX);
+    arena_init(&arena, 0);
+    for (size_t i = 0; i < routing->route_count; i++) {
+        routes[i] = routing->routes[i];
+        route_locate(&routes[i], routing, &arena);
+    }
+    located.routes = routes;
+    if (routing->embed) {
+        embed = *routing->embed;
+        route_locate(&embed, routing, &arena);
+        located.embed = &embed;
+    }
+    planned = router_plan(&located, need, plan, err);
+    arena_release(&arena);
+    return planned;
+}
+
 static bool plan_it(const struct routing *routing,
                     const struct options *options, struct plan *plan,
                     struct error *err)
 {
     const struct plan_need need = {.operation = OP_CALL, .options = options};
 
-    return router_plan(routing, &need, plan, err);
+    return plan_located(routing, &need, plan, err);
 }
 
 static struct options explicit(const char *model, const char *provider)
@@ -296,7 +325,7 @@ static void assert_order(const struct bed *bed, const char *expected)
     struct error err;
     char order[200] = "";
 
-    if (!router_plan(&bed->routing, &bed->need, &plan, &err))
+    if (!plan_located(&bed->routing, &bed->need, &plan, &err))
         fail_msg("%s", err.message);
     for (size_t i = 0; i < plan.count; i++)
         snprintf(order + strlen(order), sizeof(order) - strlen(order), "%.*s ",
@@ -310,7 +339,7 @@ static void assert_no_route(const struct bed *bed, const char *message)
     struct plan plan;
     struct error err;
 
-    assert_false(router_plan(&bed->routing, &bed->need, &plan, &err));
+    assert_false(plan_located(&bed->routing, &bed->need, &plan, &err));
     assert_int_equal(err.code, ERR_NO_ROUTE);
     assert_string_equal(err.message, message);
 }
@@ -320,7 +349,7 @@ static unsigned skipped(const struct bed *bed)
     struct plan plan;
     struct error err;
 
-    assert_true(router_plan(&bed->routing, &bed->need, &plan, &err));
+    assert_true(plan_located(&bed->routing, &bed->need, &plan, &err));
     return plan.decision.skipped;
 }
 
@@ -429,7 +458,7 @@ static void weights_are_chances_to_be_first(void **state)
     open_bed(&bed, STRATEGY_WEIGHTED);
     for (int i = 0; i < 1000; i++) {
         bed.need.chance = (i + 0.5) / 1000;
-        assert_true(router_plan(&bed.routing, &bed.need, &plan, &err));
+        assert_true(plan_located(&bed.routing, &bed.need, &plan, &err));
         assert_int_equal(plan.count, 5);
         /* Without a chance: the last resort. */
         assert_candidate(&plan.candidates[4], "cloud", "shared");
@@ -458,7 +487,7 @@ static void the_rest_of_a_weighted_order_is_drawn_by_weight_too(void **state)
     open_bed(&bed, STRATEGY_WEIGHTED);
     for (int i = 0; i < 10000; i++) {
         bed.need.chance = (i + 0.5) / 10000;
-        assert_true(router_plan(&bed.routing, &bed.need, &plan, &err));
+        assert_true(plan_located(&bed.routing, &bed.need, &plan, &err));
         if (!slice_is(plan.candidates[0].model, "own"))
             continue;
         drawn++;
@@ -655,7 +684,7 @@ static void an_explicit_model_is_the_only_candidate(void **state)
     open_bed(&bed, STRATEGY_CHEAPEST);
     bed.options = explicit("claude", "");
     bed.options.capabilities = CAPABILITY_VISION;
-    assert_true(router_plan(&bed.routing, &bed.need, &plan, &err));
+    assert_true(plan_located(&bed.routing, &bed.need, &plan, &err));
     assert_int_equal(plan.count, 1);
     assert_candidate(&plan.candidates[0], "anthropic", "claude");
     assert_string_equal(plan.decision.reason, "model");

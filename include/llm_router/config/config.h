@@ -82,7 +82,7 @@ struct config {
     size_t provider_count;
     struct route routes[CONFIG_ROUTES_MAX];
     size_t route_count;
-    const struct route *embed_route; /* NULL: none */
+    struct route *embed_route; /* NULL: none */
     const struct provider_alias *aliases;
     size_t alias_count;
     struct config_list may_call, may_admin; /* patterns of core/allow.h */

@@ -3,6 +3,7 @@
 #ifndef LLM_ROUTER_CORE_ROUTER_H
 #define LLM_ROUTER_CORE_ROUTER_H
 
+#include "llm_router/base/arena.h"
 #include "llm_router/base/error.h"
 #include "llm_router/core/catalogue.h"
 #include "llm_router/core/supply.h"
@@ -39,6 +40,7 @@ struct route {
     enum strategy strategy;
     const struct route_candidate *candidates;
     size_t count;
+    const struct candidate *places; /* of each, by route_locate */
 };
 
 /* A name under which a provider is also known ("google" for "gemini"). */
@@ -71,6 +73,13 @@ struct candidate {
     struct slice model;        /* the id to send */
     const struct model *entry; /* NULL: not in the catalogue */
 };
+
+/* Finds out which provider serves each candidate of the route, which is the
+ * same for every call: to be called for all routes of `routing`, again when
+ * anything of it changed, and before router_plan. The places live in the arena.
+ */
+void route_locate(struct route *route, const struct routing *routing,
+                  struct arena *arena);
 
 enum { PLAN_CANDIDATES_MAX = 8 };
 
