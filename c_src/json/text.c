@@ -10,75 +10,59 @@ static struct slice slice_from(struct slice text, size_t start)
     return slice_make(text.data + start, text.size - start);
 }
 
-/* The high bit of each byte of `word` that is below `limit` (<= 128); bytes
- * over 127 give none. A borrow may add bits above a true one, never below. */
-static uint64_t bytes_below(uint64_t word, uint64_t limit)
-{
-    const uint64_t ones = 0x0101010101010101u;
-
-    return (word - ones * limit) & ~word & (ones << 7);
-}
-
-static uint64_t bytes_equal(uint64_t word, char byte)
-{
-    return bytes_below(word ^ 0x0101010101010101u * (unsigned char)byte, 1);
-}
-
 static bool is_plain(char c)
 {
     return (unsigned char)c >= 0x20 && c != '"' && c != '\\';
 }
 
-static uint64_t load(const char *at)
-{
-    uint64_t word;
-
-    memcpy(&word, at, sizeof(word));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    word = __builtin_bswap64(word);
-#endif
-    return word;
-}
-
-/* The high bit of each byte that ends a plain run. */
-static uint64_t special_bytes(uint64_t word)
-{
-    return bytes_below(word, 0x20) | bytes_equal(word, '"') |
-           bytes_equal(word, '\\');
-}
-
-/* The first byte with a bit in `found` (not 0). */
-static size_t first_of(uint64_t found)
-{
-    return (size_t)__builtin_ctzll(found) / 8;
-}
-
-/* Is there a special one among 16? A large text is often nothing but one long
- * plain run. Vectors of GCC and Clang, of the size that all processors have. */
+/* Vectors of GCC and Clang, of the size that all processors have. */
 typedef unsigned char block __attribute__((vector_size(16)));
 typedef uint64_t block_words __attribute__((vector_size(16)));
 
-static bool is_special_block(const char *at)
+static inline block load(const char *at)
 {
     block bytes;
-    block_words found;
 
     memcpy(&bytes, at, sizeof(bytes));
-    found = (block_words)((bytes < 0x20) | (bytes == '"') | (bytes == '\\'));
-    return (found[0] | found[1]) != 0;
+    return bytes;
+}
+
+/* All bits of each byte that ends a plain run. */
+static inline block special_bytes(block bytes)
+{
+    return (block)((bytes < 0x20) | (bytes == '"') | (bytes == '\\'));
+}
+
+static inline size_t first_in_word(uint64_t found)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    found = __builtin_bswap64(found);
+#endif
+    return (size_t)__builtin_ctzll(found) / 8;
+}
+
+/* The first byte with a bit in `found`, or its size. */
+static inline size_t first_of(block found)
+{
+    block_words words = (block_words)found;
+
+    if (words[0] != 0)
+        return first_in_word(words[0]);
+    if (words[1] != 0)
+        return sizeof(uint64_t) + first_in_word(words[1]);
+    return sizeof(block);
 }
 
 size_t json_plain_run(struct slice text)
 {
     size_t at = 0;
 
-    while (text.size - at >= sizeof(block) && !is_special_block(text.data + at))
-        at += sizeof(block);
-    for (; text.size - at >= 8; at += 8) {
-        uint64_t found = special_bytes(load(text.data + at));
+    while (text.size - at >= sizeof(block)) {
+        size_t plain = first_of(special_bytes(load(text.data + at)));
 
-        if (found != 0)
-            return at + first_of(found);
+        at += plain;
+        if (plain < sizeof(block))
+            return at;
     }
     while (at < text.size && is_plain(text.data[at]))
         at++;
@@ -87,15 +71,15 @@ size_t json_plain_run(struct slice text)
 
 size_t json_ascii_run(struct slice text)
 {
-    const uint64_t high = 0x8080808080808080u;
     size_t at = 0;
 
-    for (; text.size - at >= 8; at += 8) {
-        uint64_t word = load(text.data + at);
-        uint64_t found = (word & high) | special_bytes(word);
+    while (text.size - at >= sizeof(block)) {
+        block bytes = load(text.data + at);
+        size_t plain = first_of(special_bytes(bytes) | (bytes & 0x80));
 
-        if (found != 0)
-            return at + first_of(found);
+        at += plain;
+        if (plain < sizeof(block))
+            return at;
     }
     while (at < text.size && is_plain(text.data[at]) &&
            (unsigned char)text.data[at] < 0x80)
