@@ -141,25 +141,26 @@ static size_t decode_unit(struct slice text, uint32_t unit, bool cut, char *out,
 static size_t decode_escape(struct slice text, bool cut, char *out,
                             size_t *written)
 {
-    static const char NAMES[] = "\"\\/bfnrt", BYTES[] = "\"\\/\b\f\n\r\t";
-    const char *name;
+    static const char BYTES[256] = {
+        ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+        ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
+    };
+    char byte = text.size > 1 ? BYTES[(unsigned char)text.data[1]] : '\0';
     uint32_t unit;
 
     *written = 1;
+    if (byte != '\0') {
+        *out = byte;
+        return 2;
+    }
     if (begins_unit(text, &unit)) {
         if (text.size >= UNIT_SIZE)
             return decode_unit(text, unit, cut, out, written);
         if (cut)
             return 0;
     }
-    name =
-        text.size > 1 ? memchr(NAMES, text.data[1], sizeof(NAMES) - 1) : NULL;
-    if (!name) {
-        *out = '\\';
-        return 1;
-    }
-    *out = BYTES[name - NAMES];
-    return 2;
+    *out = '\\';
+    return 1;
 }
 
 static struct slice decode(struct arena *arena, struct slice raw, bool cut)

@@ -9,17 +9,19 @@
 
 enum { NUMBER_SIZE = 32 }; /* "-1.7976931348623157e+308" is 24 */
 
+/* `c` ends a plain run, so it is none beyond the backslash. */
 static void put_escape(struct buf *out, char c)
 {
-    static const char BYTES[] = "\"\\\b\f\n\r\t", NAMES[] = "\"\\bfnrt";
-    const char *known = memchr(BYTES, c, sizeof(BYTES) - 1);
+    static const char NAMES[] = {
+        ['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
+        ['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't',
+    };
+    const char escape[] = {'\\', NAMES[(unsigned char)c]};
 
-    if (!known) {
+    if (escape[1] != '\0')
+        buf_append(out, escape, sizeof(escape));
+    else
         buf_printf(out, "\\u%04x", (unsigned)c);
-        return;
-    }
-    buf_append_byte(out, '\\');
-    buf_append_byte(out, NAMES[known - BYTES]);
 }
 
 void jv_put_string(struct buf *out, struct slice text)
