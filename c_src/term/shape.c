@@ -103,11 +103,16 @@ static bool is_atom(char tag)
 /* All bytes of a node's name, tag and length included; 0: no atom in there. */
 static size_t node_size(const char *at, const char *end)
 {
-    struct term_shape node;
+    size_t left = (size_t)(end - at), size;
+    const struct layout *layout;
 
-    if (at == end || !is_atom(*at) || term_shape(at, end, &node) != NULL)
+    if (left == 0 || !is_atom(*at))
         return 0;
-    return node.size;
+    layout = &LAYOUTS[(unsigned char)*at];
+    if (left < layout->fixed)
+        return 0;
+    size = layout->fixed + load_count(layout, at);
+    return size <= left ? size : 0;
 }
 
 const char *term_shape(const char *at, const char *end,

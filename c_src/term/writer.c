@@ -8,6 +8,7 @@
 enum {
     HEAD_MAX = 16, /* more than ei writes for a number or a header */
     BINARY_HEAD = 5,
+    SMALL_ATOM_HEAD = 2,
     ATOM_MAX = 3 + MAXATOMLEN_UTF8,
 };
 
@@ -31,10 +32,16 @@ void term_put_version(struct buf *out)
 /* ei converts letter by letter, which is most of the cost of a reply. */
 static void put_small_atom(struct buf *out, struct slice name)
 {
-    const char head[] = {ERL_SMALL_ATOM_UTF8_EXT, (char)name.size};
+    char *atom;
 
-    buf_append(out, head, sizeof(head));
-    buf_append_slice(out, name);
+    if (!buf_reserve(out, SMALL_ATOM_HEAD + name.size))
+        return;
+    atom = out->data + out->size;
+    atom[0] = ERL_SMALL_ATOM_UTF8_EXT;
+    atom[1] = (char)name.size;
+    if (name.size > 0)
+        memcpy(atom + SMALL_ATOM_HEAD, name.data, name.size);
+    out->size += SMALL_ATOM_HEAD + name.size;
 }
 
 void term_put_atom_slice(struct buf *out, struct slice name)
