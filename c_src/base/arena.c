@@ -141,18 +141,28 @@ char *arena_text(struct arena *arena, struct slice text)
     return copy;
 }
 
+/* What the newest block has left. */
+static size_t room_left(const struct arena *arena)
+{
+    return arena->newest ? arena->newest->size - arena->newest->used : 0;
+}
+
+/* Into what is left, which mostly holds it; else once more into a new block. */
 struct slice arena_printf(struct arena *arena, const char *format, ...)
 {
+    size_t room = room_left(arena);
+    char *text = room > 0 ? arena->newest->bytes + arena->newest->used : NULL;
     va_list arguments;
     int size;
-    char *text;
 
     va_start(arguments, format);
-    size = vsnprintf(NULL, 0, format, arguments);
+    size = vsnprintf(text, room, format, arguments);
     va_end(arguments);
     if (size < 0)
         return slice_of("");
     text = arena_bytes(arena, (size_t)size + 1);
+    if ((size_t)size < room)
+        return slice_make(text, (size_t)size);
     va_start(arguments, format);
     vsnprintf(text, (size_t)size + 1, format, arguments);
     va_end(arguments);

@@ -3,6 +3,7 @@
 
 #include <stdalign.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "llm_router/base/arena.h"
 #include "llm_router/base/buf.h"
@@ -47,6 +48,30 @@ static void rewinding_gives_back_all_that_came_after_the_mark(void **state)
     assert_slice(kept, "42 and more");
     assert_string_equal(arena_text(&arena, kept), "42 and more");
     arena_release(&arena);
+}
+
+/* The second text fits into what the first left, ends with the block, or does
+ * not fit. */
+static void
+formatted_text_is_whole_whether_its_block_had_room_or_not(void **state)
+{
+    (void)state;
+    for (int size = 0; size < 64; size++) {
+        struct arena arena;
+        struct slice first, second, third;
+
+        arena_init(&arena, 32);
+        first = arena_printf(&arena, "%010d", size);
+        second = arena_printf(&arena, "%0*d", size, 7);
+        third = arena_printf(&arena, "%s", "behind");
+        assert_int_equal(second.size, size > 0 ? size : 1);
+        assert_int_equal(second.data[second.size - 1], '7');
+        assert_int_equal(strlen(second.data), second.size);
+        assert_int_equal(strspn(second.data, "0"), second.size - 1);
+        assert_int_equal(strtol(first.data, NULL, 10), size);
+        assert_string_equal(third.data, "behind");
+        arena_release(&arena);
+    }
 }
 
 static void a_buffer_fails_for_good_at_its_maximum(void **state)
@@ -161,6 +186,8 @@ int main(void)
         cmocka_unit_test(rewinding_gives_back_all_that_came_after_the_mark),
         cmocka_unit_test(an_arena_grows_by_half_of_what_it_has),
         cmocka_unit_test(a_large_buffer_is_kept_where_it_is),
+        cmocka_unit_test(
+            formatted_text_is_whole_whether_its_block_had_room_or_not),
         cmocka_unit_test(a_buffer_fails_for_good_at_its_maximum),
         cmocka_unit_test(a_huge_reservation_does_not_wrap),
         cmocka_unit_test(a_map_finds_what_was_put_and_forgets_what_was_removed),
