@@ -65,14 +65,19 @@ static struct slice to_json(struct arena *arena, const struct jv *value)
     return text;
 }
 
+static bool is_ascii(unsigned char byte)
+{
+    return byte < 0x80;
+}
+
 /* Bytes of the white space or control character at the front, else 0. White
  * space is Unicode's, because callers trim by it. */
 static size_t blank_size(struct slice text)
 {
     const unsigned char *at = (const unsigned char *)text.data;
 
-    if (at[0] <= 0x20 || at[0] == 0x7F)
-        return 1;
+    if (is_ascii(at[0]))
+        return at[0] <= 0x20 || at[0] == 0x7F;
     if (at[0] == 0xC2 && text.size > 1) /* C1 controls, no-break space */
         return at[1] <= 0xA0 ? 2 : 0;
     if (text.size < 3)
@@ -106,15 +111,15 @@ static struct slice fold_title(struct arena *arena, struct slice text,
             gap = size > 0;
             continue;
         }
-        step = utf8_char_size(text);
+        step = is_ascii((unsigned char)text.data[0]) ? 1 : utf8_char_size(text);
         characters += gap ? 2 : 1;
         *cut = step == 0 || characters > TASK_TITLE_MAX;
         if (*cut)
             break;
         if (gap)
             out[size++] = ' ';
-        memcpy(out + size, text.data, step);
-        size += step;
+        for (size_t i = 0; i < step; i++)
+            out[size++] = text.data[i];
         gap = false;
     }
     return slice_make(out, size);
