@@ -18,6 +18,8 @@ size_t json_plain_run(struct slice text);
 /* The same, ASCII only: what such a run and a quote behind it make is clean. */
 size_t json_ascii_run(struct slice text);
 
+void json_put_integer(struct buf *out, int64_t value);
+
 /* Sorts by key, members of one key by their place in the object. */
 void json_sort_members(const struct jv_member **members, size_t count);
 

@@ -1,27 +1,20 @@
 #include "llm_router/json/value.h"
 
-#include <inttypes.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "json/json_internal.h"
 
-enum { NUMBER_SIZE = 32 }; /* "-1.7976931348623157e+308" is 24 */
-
-/* `c` ends a plain run, so it is none beyond the backslash. */
 static void put_escape(struct buf *out, char c)
 {
-    static const char NAMES[] = {
-        ['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
-        ['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't',
-    };
-    const char escape[] = {'\\', NAMES[(unsigned char)c]};
+    static const char BYTES[] = "\"\\\b\f\n\r\t", NAMES[] = "\"\\bfnrt";
+    static const char DIGITS[] = "0123456789abcdef";
+    const char *known = memchr(BYTES, c, sizeof(BYTES) - 1);
 
-    if (escape[1] != '\0')
-        buf_append(out, escape, sizeof(escape));
+    if (known)
+        buf_append(out, (const char[]){'\\', NAMES[known - BYTES]}, 2);
     else
-        buf_printf(out, "\\u%04x", (unsigned)c);
+        buf_append(out,
+                   (const char[]){'\\', 'u', '0', '0', DIGITS[c >> 4 & 15],
+                                  DIGITS[c & 15]},
+                   6);
 }
 
 void jv_put_string(struct buf *out, struct slice text)
@@ -36,34 +29,6 @@ void jv_put_string(struct buf *out, struct slice text)
         text = slice_make(text.data + run, text.size - run);
     }
     buf_append_byte(out, '"');
-}
-
-void jv_put_number(struct buf *out, double value)
-{
-    char number[NUMBER_SIZE];
-
-    if (!isfinite(value)) {
-        out->failed = true;
-        return;
-    }
-    if (fabs(value) <= 0x1p53 && (double)(int64_t)value == value) {
-        snprintf(number, sizeof(number), "%.0f", value);
-    } else {
-        for (int digits = 15; digits <= 17; digits++) {
-            snprintf(number, sizeof(number), "%.*g", digits, value);
-            if (strtod(number, NULL) == value)
-                break;
-        }
-    }
-    buf_append_text(out, number);
-}
-
-static void put_integer(struct buf *out, int64_t value)
-{
-    char number[NUMBER_SIZE];
-
-    snprintf(number, sizeof(number), "%" PRId64, value);
-    buf_append_text(out, number);
 }
 
 static void put_array(struct buf *out, const struct jv *value)
@@ -102,7 +67,7 @@ void jv_put(struct buf *out, const struct jv *value)
         buf_append_text(out, value->as.boolean ? "true" : "false");
         return;
     case JV_INTEGER:
-        put_integer(out, value->as.integer);
+        json_put_integer(out, value->as.integer);
         return;
     case JV_REAL:
         jv_put_number(out, value->as.real);

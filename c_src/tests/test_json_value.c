@@ -183,6 +183,50 @@ static void whole_numbers_have_no_exponent(void **state)
     assert_string_equal(number(1e300), "1e+300");
 }
 
+/* What the digits are held against: the C library's, which is exact. */
+static void assert_written_as_by_printf(double value)
+{
+    char expected[40];
+
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(expected, sizeof(expected), "%.*g", digits, value);
+        if (strtod(expected, NULL) == value)
+            break;
+    }
+    if (fabs(value) <= 0x1p53 && floor(value) == value)
+        snprintf(expected, sizeof(expected), "%.0f", value);
+    assert_string_equal(number(value), expected);
+    arena_rewind(&arena, (struct arena_mark){NULL, 0});
+}
+
+/* Where powers of ten and of two are near, one digit more or less counts. */
+static void numbers_have_the_digits_of_printf(void **state)
+{
+    uint64_t chance = 88172645463325252u;
+
+    (void)state;
+    assert_written_as_by_printf(-0.0);
+    for (int i = -60; i <= 60; i++) {
+        double above[] = {ldexp(1, i), pow(10, i / 4.0), 9 * pow(10, i / 4)};
+        double below[] = {above[0], above[1], above[2]};
+
+        for (size_t j = 0; j < 60; j++) {
+            assert_written_as_by_printf(above[j % 3]);
+            assert_written_as_by_printf(-below[j % 3]);
+            above[j % 3] = nextafter(above[j % 3], (double)INFINITY);
+            below[j % 3] = nextafter(below[j % 3], 0);
+        }
+    }
+    for (int i = 0; i < 20000; i++) {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        assert_written_as_by_printf(
+            ldexp((double)(chance >> 11), -(int)(chance % 100)));
+        assert_written_as_by_printf((double)(chance % 1000000) / 1000);
+    }
+}
+
 static void a_number_that_is_not_finite_fails_the_buffer(void **state)
 {
     static const double BAD[] = {NAN, INFINITY, -INFINITY};
@@ -231,6 +275,7 @@ int main(void)
         TEST(values_are_equal_by_what_they_mean),
         TEST(numbers_are_short_and_read_back_the_same),
         TEST(whole_numbers_have_no_exponent),
+        TEST(numbers_have_the_digits_of_printf),
         TEST(a_number_that_is_not_finite_fails_the_buffer),
         TEST(strings_are_escaped_where_json_must),
         TEST(documents_are_written_as_they_were_read),
