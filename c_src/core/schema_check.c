@@ -53,7 +53,7 @@ static const struct keyword keywords[] = {
 };
 
 struct check {
-    const struct jv *root;
+    struct schema_work work;
     struct error *err;
     unsigned fuel;
     size_t left; /* of KEYWORDS_MAX */
@@ -114,12 +114,17 @@ static bool token_is(struct slice token, struct slice key)
     return at == token.size;
 }
 
-static const struct jv *step(const struct jv *value, struct slice token)
+static const struct jv *step(struct schema_work *work, const struct jv *value,
+                             struct slice token)
 {
     int64_t index;
 
     if (value->type == JV_ARRAY && slice_to_int64(token, &index) && index >= 0)
         return jv_at(value, (size_t)index);
+    if (slice_find(token, SLICE_LITERAL("~")) < 0)
+        return schema_property(work, value, token);
+    if (!schema_spend(work, jv_count(value)))
+        return NULL;
     for (size_t i = 0; value->type == JV_OBJECT && i < value->as.object.count;
          i++)
         if (token_is(token, value->as.object.members[i].key))
@@ -128,9 +133,10 @@ static const struct jv *step(const struct jv *value, struct slice token)
 }
 
 /* Only places where a schema stands, because only those are checked. */
-const struct jv *schema_resolve(const struct jv *root, struct slice reference)
+const struct jv *schema_resolve(struct schema_work *work,
+                                struct slice reference)
 {
-    const struct jv *at = root;
+    const struct jv *at = work->root;
     bool in_schema = true; /* else in a list or map of them */
 
     if (!slice_starts_with(reference, "#"))
@@ -152,7 +158,7 @@ const struct jv *schema_resolve(const struct jv *root, struct slice reference)
                                        keyword->kind != KEYWORD_SCHEMA_MAP)))
             return NULL;
         in_schema = !keyword || keyword->kind == KEYWORD_SCHEMA;
-        at = step(at, token);
+        at = step(work, at, token);
     }
     return in_schema ? at : NULL;
 }
@@ -240,13 +246,14 @@ static bool ends(struct check *check, const struct jv *schema, unsigned hops)
         return false;
     if (!jv_is_string(reference))
         return true;
-    reference = schema_resolve(check->root, reference->as.string);
+    reference = schema_resolve(&check->work, reference->as.string);
     return !reference || ends(check, reference, hops + 1);
 }
 
 static bool check_reference(struct check *check, const struct jv *reference)
 {
-    const struct jv *target = schema_resolve(check->root, jv_string(reference));
+    const struct jv *target =
+        schema_resolve(&check->work, jv_string(reference));
 
     if (!jv_is_string(reference) || !target)
         return refuse(check, "must point to a schema in this document, such "
@@ -315,10 +322,13 @@ static bool check_schema(struct check *check, struct jv *schema, unsigned depth)
 
 bool schema_check(struct jv *schema, struct error *err)
 {
-    struct check check = {
-        .root = schema, .err = err, .fuel = FUEL, .left = KEYWORDS_MAX};
+    struct check check = {.err = err, .fuel = FUEL, .left = KEYWORDS_MAX};
+    bool ok;
 
-    return check_schema(&check, schema, 0);
+    schema_work_init(&check.work, schema);
+    ok = check_schema(&check, schema, 0);
+    schema_work_release(&check.work);
+    return ok;
 }
 
 static bool names_contain(const struct jv *names, struct slice name)
@@ -330,7 +340,7 @@ static bool names_contain(const struct jv *names, struct slice name)
 }
 
 /* Every property required and no others: for each schema of an object. */
-static bool is_closed(const struct jv *schema)
+static bool is_closed(struct schema_work *work, const struct jv *schema)
 {
     const struct jv *properties = jv_find(schema, "properties");
     const struct jv *required = jv_find(schema, "required");
@@ -338,27 +348,28 @@ static bool is_closed(const struct jv *schema)
     if (jv_boolean(jv_find(schema, "additionalProperties"), true))
         return false;
     for (size_t i = 0; i < jv_count(properties); i++)
-        if (!names_contain(required, properties->as.object.members[i].key))
+        if (!schema_names(work, required, properties->as.object.members[i].key))
             return false;
     return true;
 }
 
-static bool is_strict(const struct jv *schema, unsigned depth);
+static bool is_strict(struct schema_work *work, const struct jv *schema,
+                      unsigned depth);
 
-static bool members_are_strict(const struct jv *value, enum keyword_kind kind,
-                               unsigned depth)
+static bool members_are_strict(struct schema_work *work, const struct jv *value,
+                               enum keyword_kind kind, unsigned depth)
 {
     switch (kind) {
     case KEYWORD_SCHEMA:
-        return value->type == JV_BOOLEAN || is_strict(value, depth);
+        return value->type == JV_BOOLEAN || is_strict(work, value, depth);
     case KEYWORD_SCHEMA_LIST:
         for (size_t i = 0; i < value->as.array.count; i++)
-            if (!is_strict(&value->as.array.items[i], depth))
+            if (!is_strict(work, &value->as.array.items[i], depth))
                 return false;
         return true;
     case KEYWORD_SCHEMA_MAP:
         for (size_t i = 0; i < value->as.object.count; i++)
-            if (!is_strict(&value->as.object.members[i].value, depth))
+            if (!is_strict(work, &value->as.object.members[i].value, depth))
                 return false;
         return true;
     case KEYWORD_ANY:
@@ -383,14 +394,15 @@ static bool may_be(const struct jv *schema, const char *type)
            names_contain(types, slice_of(type));
 }
 
-static bool is_strict(const struct jv *schema, unsigned depth)
+static bool is_strict(struct schema_work *work, const struct jv *schema,
+                      unsigned depth)
 {
     if (schema->type != JV_OBJECT || depth == STRICT_DEPTH)
         return false;
     if (jv_find(schema, "$ref"))
         return schema->as.object.count == 1;
     if ((!jv_find(schema, "type") && !jv_find(schema, "anyOf")) ||
-        (may_be(schema, "object") && !is_closed(schema)) ||
+        (may_be(schema, "object") && !is_closed(work, schema)) ||
         (may_be(schema, "array") && !jv_find(schema, "items")))
         return false;
     for (size_t i = 0; i < schema->as.object.count; i++) {
@@ -398,7 +410,7 @@ static bool is_strict(const struct jv *schema, unsigned depth)
         const struct keyword *keyword = schema_keyword(member->key);
 
         if (!keyword || !keyword->strict ||
-            !members_are_strict(&member->value, keyword->kind, depth + 1))
+            !members_are_strict(work, &member->value, keyword->kind, depth + 1))
             return false;
     }
     return true;
@@ -406,6 +418,12 @@ static bool is_strict(const struct jv *schema, unsigned depth)
 
 bool schema_is_strict(const struct jv *schema)
 {
-    return slice_is(jv_string(jv_find(schema, "type")), "object") &&
-           is_strict(schema, 0);
+    struct schema_work work;
+    bool strict;
+
+    schema_work_init(&work, schema);
+    strict = slice_is(jv_string(jv_find(schema, "type")), "object") &&
+             is_strict(&work, schema, 0) && !work.exhausted;
+    schema_work_release(&work);
+    return strict;
 }

@@ -2,6 +2,7 @@
 #ifndef LLM_ROUTER_CORE_SCHEMA_INTERNAL_H
 #define LLM_ROUTER_CORE_SCHEMA_INTERNAL_H
 
+#include "llm_router/base/map.h"
 #include "llm_router/core/schema.h"
 
 /* What a keyword's value must be. */
@@ -32,9 +33,6 @@ const struct keyword *schema_keyword(struct slice name);
 /* The member of an object by a key that came from outside, or NULL. */
 const struct jv *schema_member(const struct jv *object, struct slice key);
 
-/* The subschema that "#", "#/$defs/name" and so on point to, or NULL. */
-const struct jv *schema_resolve(const struct jv *root, struct slice reference);
-
 /* Puts `parent` (cut to what fits) or "[index]" before the path. Always
  * false. */
 bool schema_in(struct error *err, struct slice parent);
@@ -44,12 +42,50 @@ bool schema_at(struct error *err, size_t index);
 bool schema_has_type(const struct jv *value, struct slice type);
 bool schema_type_exists(struct slice type);
 
-/* Steps of one validation: some 50 ms. */
+/* What one validation may do, and tables of what it looks up. */
+struct schema_work {
+    const struct jv *root;
+    size_t fuel;
+    bool exhausted; /* final: `not` must not turn it into success */
+    struct map tables;
+};
+
+/* Steps of a nanosecond or two. */
 enum { SCHEMA_FUEL = 20000000 };
 
-/* Does a value satisfy a schema that stands in `root`? `*fuel` is what may be
- * spent on it, and what is left. */
-bool schema_takes(const struct jv *root, const struct jv *schema,
-                  const struct jv *value, size_t *fuel);
+void schema_work_init(struct schema_work *work, const struct jv *root);
+void schema_work_release(struct schema_work *work);
+
+/* False: there is not so much left, and never will be. What the functions below
+ * say means nothing once the work is exhausted. */
+bool schema_spend(struct schema_work *work, size_t fuel);
+bool schema_equal(struct schema_work *work, const struct jv *a,
+                  const struct jv *b);
+bool schema_contains(struct schema_work *work, const struct jv *list,
+                     const struct jv *value);
+bool schema_all_differ(struct schema_work *work, const struct jv *array);
+
+/* The schema of that name among `properties` (may be NULL), or NULL. */
+const struct jv *schema_property(struct schema_work *work,
+                                 const struct jv *properties, struct slice key);
+
+/* Has an object all names of a list? And the first that it has not, or NULL. */
+bool schema_has_names(struct schema_work *work, const struct jv *names,
+                      const struct jv *object);
+const struct jv *schema_missing(struct schema_work *work,
+                                const struct jv *names,
+                                const struct jv *object);
+
+/* Is it one of a list of names (may be NULL)? */
+bool schema_names(struct schema_work *work, const struct jv *names,
+                  struct slice name);
+
+/* The subschema that "#", "#/$defs/name" and so on point to, or NULL. */
+const struct jv *schema_resolve(struct schema_work *work,
+                                struct slice reference);
+
+/* Does a value satisfy a schema that stands in the root? */
+bool schema_takes(struct schema_work *work, const struct jv *schema,
+                  const struct jv *value);
 
 #endif

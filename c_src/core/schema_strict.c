@@ -103,6 +103,7 @@ static bool put_properties(struct buf *out, bool *first,
     bool inner = true, ok = true;
 
     if (jv_count(properties) == 0 || jv_count(properties) > PROPERTIES_MAX ||
+        jv_count(jv_find(schema, "required")) > PROPERTIES_MAX ||
         jv_boolean(others, false) || (others && others->type == JV_OBJECT))
         return false; /* its keys are free */
     put_key(out, first, SLICE_LITERAL("properties"));
@@ -272,11 +273,10 @@ bool schema_strictify(struct arena *arena, const struct jv *schema,
     return ok;
 }
 
-/* Nulls being left out; `fuel` as for a validation, in all. */
+/* Nulls being left out; the work is that of a validation, in all. */
 struct dropping {
     struct arena *arena;
-    const struct jv *root;
-    size_t fuel;
+    struct schema_work work;
 };
 
 static const struct jv *drop(struct dropping *d, const struct jv *schema,
@@ -288,8 +288,8 @@ static bool stands_for_nothing(struct dropping *d, const struct jv *schema,
                                const struct jv_member *member)
 {
     return member->value.type == JV_NULL &&
-           !names_have(jv_find(schema, "required"), member->key) &&
-           !schema_takes(d->root, rule, &member->value, &d->fuel);
+           !schema_names(&d->work, jv_find(schema, "required"), member->key) &&
+           !schema_takes(&d->work, rule, &member->value);
 }
 
 static const struct jv *drop_members(struct dropping *d,
@@ -307,7 +307,8 @@ static const struct jv *drop_members(struct dropping *d,
 
     for (size_t i = 0; i < jv_count(value); i++) {
         const struct jv_member *member = &value->as.object.members[i];
-        const struct jv *rule = schema_member(properties, member->key);
+        const struct jv *rule =
+            schema_property(&d->work, properties, member->key);
         const struct jv *kept = &member->value;
 
         if (rule && stands_for_nothing(d, schema, rule, member)) {
@@ -363,7 +364,7 @@ static const struct jv *drop_in_any(struct dropping *d,
         const struct jv *schema = jv_at(alternatives, i);
         const struct jv *kept = drop(d, schema, value, depth + 1);
 
-        if (schema_takes(d->root, schema, kept, &d->fuel))
+        if (schema_takes(&d->work, schema, kept))
             return kept;
     }
     return value;
@@ -378,12 +379,12 @@ static const struct jv *drop(struct dropping *d, const struct jv *schema,
 
     size_t cost = DROP_COST + jv_count(value) * jv_count(schema);
 
-    if (schema->type != JV_OBJECT || depth == DEPTH_MAX || cost > d->fuel ||
-        (value->type != JV_OBJECT && value->type != JV_ARRAY))
+    if (schema->type != JV_OBJECT || depth == DEPTH_MAX ||
+        (value->type != JV_OBJECT && value->type != JV_ARRAY) ||
+        !schema_spend(&d->work, cost))
         return value;
-    d->fuel -= cost;
     if (reference)
-        value = drop(d, schema_resolve(d->root, jv_string(reference)), value,
+        value = drop(d, schema_resolve(&d->work, jv_string(reference)), value,
                      depth + 1);
     for (size_t i = 0; i < jv_count(all); i++)
         value = drop(d, jv_at(all, i), value, depth + 1);
@@ -397,7 +398,10 @@ static const struct jv *drop(struct dropping *d, const struct jv *schema,
 const struct jv *schema_drop_nulls(struct arena *arena, const struct jv *schema,
                                    const struct jv *value)
 {
-    struct dropping d = {.arena = arena, .root = schema, .fuel = SCHEMA_FUEL};
+    struct dropping d = {.arena = arena};
 
-    return drop(&d, schema, value, 0);
+    schema_work_init(&d.work, schema);
+    value = drop(&d, schema, value, 0);
+    schema_work_release(&d.work);
+    return value;
 }

@@ -1,21 +1,19 @@
 #include <float.h>
 #include <math.h>
-#include <stdlib.h>
 
-#include "llm_router/base/mem.h"
 #include "llm_router/base/utf8.h"
 #include "schema_internal.h"
 
 enum {
     DEPTH_MAX = 256, /* of values, and of schemas applied to one of them */
     APPLY_COST = 20, /* of a schema, for each of its keywords */
+    MEMBER_COST = 10,
+    BYTES_A_STEP = 16,
 };
 
 struct validation {
-    const struct jv *root;
-    struct error *err;
-    size_t fuel;
-    bool exhausted; /* final: `not` must not turn it into success */
+    struct schema_work *work;
+    struct error *err; /* NULL: all that matters is whether there is a fault */
 };
 
 static const struct {
@@ -52,16 +50,26 @@ bool schema_has_type(const struct jv *value, struct slice type)
     return false;
 }
 
-#define FAULT(v, ...) error_set((v)->err, ERR_INVALID_OUTPUT, __VA_ARGS__)
+#define FAULT(v, ...) \
+    ((v)->err ? error_set((v)->err, ERR_INVALID_OUTPUT, __VA_ARGS__) : false)
+
+/* The fault of what needed work, which may have been the want of it. */
+#define FAULT_UNLESS_TIRED(v, ...) \
+    ((v)->work->exhausted ? give_up(v) : FAULT(v, __VA_ARGS__))
+
+static bool give_up(struct validation *v)
+{
+    return FAULT(v, "too much work to check against the schema");
+}
 
 static bool spend(struct validation *v, size_t fuel)
 {
-    if (v->exhausted || fuel > v->fuel) {
-        v->exhausted = true;
-        return FAULT(v, "too much work to check against the schema");
-    }
-    v->fuel -= fuel;
-    return true;
+    return schema_spend(v->work, fuel) || give_up(v);
+}
+
+static bool in_member(struct validation *v, struct slice key)
+{
+    return v->err ? schema_in(v->err, key) : false;
 }
 
 static bool apply(struct validation *v, const struct jv *schema,
@@ -90,17 +98,13 @@ static bool check_values(struct validation *v, const struct jv *schema,
     const struct jv *allowed = jv_find(schema, "enum");
     const struct jv *only = jv_find(schema, "const");
 
-    if (only && !jv_equal(only, value))
-        return FAULT(v, "must be the schema's constant");
-    if (!allowed)
-        return true;
-    if (!spend(v, jv_count(allowed)))
-        return false;
-    for (size_t i = 0; i < jv_count(allowed); i++)
-        if (jv_equal(jv_at(allowed, i), value))
-            return true;
-    return FAULT(v, "must be one of the %zu values of the schema's enum",
-                 jv_count(allowed));
+    if (only && !schema_equal(v->work, only, value))
+        return FAULT_UNLESS_TIRED(v, "must be the schema's constant");
+    if (allowed && !schema_contains(v->work, allowed, value))
+        return FAULT_UNLESS_TIRED(
+            v, "must be one of the %zu values of the schema's enum",
+            jv_count(allowed));
+    return true;
 }
 
 /* Decimal fractions are not exact in binary: 0.3 is a multiple of 0.1. */
@@ -149,102 +153,18 @@ static bool check_size(struct validation *v, size_t size, const struct jv *low,
     return true;
 }
 
+/* Characters are counted where it matters how many there are. */
 static bool check_string(struct validation *v, const struct jv *schema,
                          const struct jv *value)
 {
-    return value->type != JV_STRING ||
-           check_size(v, utf8_length(value->as.string),
-                      jv_find(schema, "minLength"),
-                      jv_find(schema, "maxLength"), "characters");
-}
+    const struct jv *low = jv_find(schema, "minLength");
+    const struct jv *high = jv_find(schema, "maxLength");
 
-/* Equal values have equal hashes: the members of an object are summed, as
- * they have no order, and numbers hashed as doubles, as 1 equals 1.0. */
-static uint64_t hash_bytes(const void *data, size_t size, uint64_t seed)
-{
-    const unsigned char *bytes = data;
-
-    for (size_t i = 0; i < size; i++)
-        seed = (seed ^ bytes[i]) * 0x100000001B3u;
-    return seed;
-}
-
-static uint64_t hash_value(const struct jv *value)
-{
-    uint64_t sum = (uint64_t)value->type + 0xCBF29CE484222325u;
-    double number = jv_number(value, 0) + 0.0; /* -0.0 becomes 0.0 */
-
-    switch (value->type) {
-    case JV_NULL:
-        break;
-    case JV_BOOLEAN:
-        sum += value->as.boolean;
-        break;
-    case JV_INTEGER:
-    case JV_REAL:
-        return hash_bytes(&number, sizeof(number), 1);
-    case JV_STRING:
-        return hash_bytes(value->as.string.data, value->as.string.size, sum);
-    case JV_ARRAY:
-        for (size_t i = 0; i < value->as.array.count; i++) {
-            uint64_t item = hash_value(&value->as.array.items[i]);
-
-            sum = hash_bytes(&item, sizeof(item), sum);
-        }
-        break;
-    case JV_OBJECT:
-        for (size_t i = 0; i < value->as.object.count; i++) {
-            const struct jv_member *member = &value->as.object.members[i];
-
-            sum += hash_bytes(member->key.data, member->key.size,
-                              hash_value(&member->value));
-        }
-        break;
-    }
-    return sum;
-}
-
-struct hashed {
-    uint64_t hash;
-    const struct jv *value;
-};
-
-static int compare_hashes(const void *left, const void *right)
-{
-    const struct hashed *a = left, *b = right;
-
-    return a->hash < b->hash ? -1 : a->hash > b->hash;
-}
-
-static bool all_differ(struct validation *v, const struct hashed *items,
-                       size_t count)
-{
-    for (size_t i = 1; i < count; i++)
-        for (size_t j = i; j > 0 && items[j - 1].hash == items[i].hash; j--) {
-            if (!spend(v, 1))
-                return false;
-            if (jv_equal(items[j - 1].value, items[i].value))
-                return FAULT(v, "must not have the same element twice");
-        }
-    return true;
-}
-
-static bool check_unique(struct validation *v, const struct jv *array)
-{
-    size_t count = array->as.array.count;
-    struct hashed *items;
-    bool ok;
-
-    if (count < 2)
+    if (value->type != JV_STRING || (!low && !high))
         return true;
-    items = mem_alloc(count * sizeof(*items));
-    for (size_t i = 0; i < count; i++)
-        items[i] = (struct hashed){hash_value(&array->as.array.items[i]),
-                                   &array->as.array.items[i]};
-    qsort(items, count, sizeof(*items), compare_hashes);
-    ok = all_differ(v, items, count);
-    mem_free(items);
-    return ok;
+    return spend(v, value->as.string.size / BYTES_A_STEP) &&
+           check_size(v, utf8_length(value->as.string), low, high,
+                      "characters");
 }
 
 static bool check_array(struct validation *v, const struct jv *schema,
@@ -259,25 +179,24 @@ static bool check_array(struct validation *v, const struct jv *schema,
         return false;
     for (size_t i = 0; items && i < value->as.array.count; i++)
         if (!apply(v, items, &value->as.array.items[i], depth + 1))
-            return schema_at(v->err, i);
+            return v->err ? schema_at(v->err, i) : false;
     return !jv_boolean(jv_find(schema, "uniqueItems"), false) ||
-           check_unique(v, value);
+           schema_all_differ(v->work, value) ||
+           FAULT_UNLESS_TIRED(v, "must not have the same element twice");
 }
 
 static bool check_required(struct validation *v, const struct jv *required,
                            const struct jv *value)
 {
-    for (size_t i = 0; i < jv_count(required); i++) {
-        struct slice name = jv_string(jv_at(required, i));
+    const struct jv *missing;
 
-        if (!spend(v, value->as.object.count))
-            return false;
-        if (schema_member(value, name))
-            continue;
-        FAULT(v, "is required");
-        return schema_in(v->err, name);
-    }
-    return true;
+    if (schema_has_names(v->work, required, value))
+        return true;
+    missing = v->err ? schema_missing(v->work, required, value) : NULL;
+    if (!missing || v->work->exhausted)
+        return give_up(v);
+    FAULT(v, "is required");
+    return in_member(v, missing->as.string);
 }
 
 static bool check_member(struct validation *v, const struct jv *schema,
@@ -286,9 +205,9 @@ static bool check_member(struct validation *v, const struct jv *schema,
     const struct jv *properties = jv_find(schema, "properties");
     const struct jv *rule;
 
-    if (!spend(v, jv_count(properties)))
+    if (!spend(v, MEMBER_COST + member->key.size / BYTES_A_STEP))
         return false;
-    rule = schema_member(properties, member->key);
+    rule = schema_property(v->work, properties, member->key);
     if (!rule)
         rule = jv_find(schema, "additionalProperties");
     if (!rule)
@@ -309,30 +228,42 @@ static bool check_object(struct validation *v, const struct jv *schema,
         return false;
     for (size_t i = 0; i < value->as.object.count; i++)
         if (!check_member(v, schema, &value->as.object.members[i], depth))
-            return schema_in(v->err, value->as.object.members[i].key);
+            return in_member(v, value->as.object.members[i].key);
     return true;
 }
 
-/* How many of `schemas` hold; of the faults the one that lies deepest stays,
- * as it is in the alternative that was meant. */
+/* How many of `schemas` hold. */
 static size_t count_matches(struct validation *v, const struct jv *schemas,
                             const struct jv *value, unsigned depth)
 {
-    struct error deepest;
+    struct validation quiet = {.work = v->work};
     size_t matches = 0;
 
+    for (size_t i = 0; i < jv_count(schemas); i++)
+        matches += apply(&quiet, jv_at(schemas, i), value, depth + 1);
+    return matches;
+}
+
+/* None of them holds: of the faults the one that lies deepest is told, as it is
+ * in the alternative that was meant. Most values have no fault, and most
+ * alternatives are not the one: so it is asked for only now. */
+static bool tell_deepest(struct validation *v, const struct jv *schemas,
+                         const struct jv *value, unsigned depth)
+{
+    struct error deepest;
+
+    if (!v->err)
+        return false;
     error_clear(&deepest);
     for (size_t i = 0; i < jv_count(schemas); i++) {
-        if (apply(v, jv_at(schemas, i), value, depth + 1))
-            matches++;
-        else if (deepest.code == ERR_NONE ||
-                 strlen(v->err->path) > strlen(deepest.path))
+        apply(v, jv_at(schemas, i), value, depth + 1);
+        if (v->work->exhausted)
+            return give_up(v);
+        if (i == 0 || strlen(v->err->path) > strlen(deepest.path))
             deepest = *v->err;
-        if (v->exhausted)
-            return 0;
     }
     *v->err = deepest;
-    return matches;
+    return deepest.path[0] != '\0';
 }
 
 static bool check_any(struct validation *v, const struct jv *schemas,
@@ -340,10 +271,10 @@ static bool check_any(struct validation *v, const struct jv *schemas,
 {
     if (!schemas || count_matches(v, schemas, value, depth) > 0)
         return true;
-    if (v->exhausted || v->err->path[0] != '\0')
+    if (tell_deepest(v, schemas, value, depth))
         return false;
-    return FAULT(v, "must match one of the %zu alternatives",
-                 jv_count(schemas));
+    return FAULT_UNLESS_TIRED(v, "must match one of the %zu alternatives",
+                              jv_count(schemas));
 }
 
 static bool check_one(struct validation *v, const struct jv *schemas,
@@ -353,10 +284,11 @@ static bool check_one(struct validation *v, const struct jv *schemas,
 
     if (matches == 1)
         return true;
-    if (v->exhausted || (matches == 0 && v->err->path[0] != '\0'))
+    if (matches == 0 && tell_deepest(v, schemas, value, depth))
         return false;
-    return FAULT(v, "must match exactly one of the %zu alternatives, not %zu",
-                 jv_count(schemas), matches);
+    return FAULT_UNLESS_TIRED(
+        v, "must match exactly one of the %zu alternatives, not %zu",
+        jv_count(schemas), matches);
 }
 
 static bool check_all(struct validation *v, const struct jv *schemas,
@@ -371,11 +303,11 @@ static bool check_all(struct validation *v, const struct jv *schemas,
 static bool check_not(struct validation *v, const struct jv *schema,
                       const struct jv *value, unsigned depth)
 {
-    if (!schema)
+    struct validation quiet = {.work = v->work};
+
+    if (!schema || !apply(&quiet, schema, value, depth + 1))
         return true;
-    if (apply(v, schema, value, depth + 1))
-        return FAULT(v, "must not match the schema's \"not\"");
-    return !v->exhausted;
+    return FAULT(v, "must not match the schema's \"not\"");
 }
 
 static bool check_reference(struct validation *v, const struct jv *reference,
@@ -383,9 +315,8 @@ static bool check_reference(struct validation *v, const struct jv *reference,
 {
     if (!reference)
         return true;
-    return spend(v, jv_count(jv_find(v->root, "$defs")) +
-                        jv_count(jv_find(v->root, "definitions"))) &&
-           apply(v, schema_resolve(v->root, jv_string(reference)), value,
+    return spend(v, MEMBER_COST + jv_string(reference).size / BYTES_A_STEP) &&
+           apply(v, schema_resolve(v->work, jv_string(reference)), value,
                  depth + 1);
 }
 
@@ -408,24 +339,24 @@ static bool apply(struct validation *v, const struct jv *schema,
            check_reference(v, jv_find(schema, "$ref"), value, depth);
 }
 
-bool schema_takes(const struct jv *root, const struct jv *schema,
-                  const struct jv *value, size_t *fuel)
+bool schema_takes(struct schema_work *work, const struct jv *schema,
+                  const struct jv *value)
 {
-    struct error ignored;
-    struct validation v = {.root = root, .err = &ignored, .fuel = *fuel};
-    bool ok = apply(&v, schema, value, 0);
+    struct validation v = {.work = work};
 
-    *fuel = v.exhausted ? 0 : v.fuel;
-    return ok;
+    return apply(&v, schema, value, 0) && !work->exhausted;
 }
 
 bool schema_validate(const struct jv *schema, const struct jv *value,
                      struct error *err)
 {
-    struct validation v = {.root = schema, .err = err, .fuel = SCHEMA_FUEL};
+    struct schema_work work;
+    struct validation v = {.work = &work, .err = err};
+    bool ok;
 
-    if (!apply(&v, schema, value, 0))
-        return false;
-    error_clear(err); /* of alternatives that did not match */
-    return true;
+    schema_work_init(&work, schema);
+    error_clear(err);
+    ok = apply(&v, schema, value, 0) && (!work.exhausted || give_up(&v));
+    schema_work_release(&work);
+    return ok;
 }

@@ -82,6 +82,19 @@ static void cutting_ends_at_a_character(void **state)
     assert_slice(utf8_cut(slice_of("abc"), 9), "abc");
 }
 
+static void characters_are_counted_not_bytes(void **state)
+{
+    static const char TEXT[] = "a\xC3\xBC\xE2\x82\xAC\xF0\x9F\x98\x80";
+    char many[50 * (sizeof(TEXT) - 1)];
+
+    (void)state;
+    assert_int_equal(utf8_length(slice_of("")), 0);
+    assert_int_equal(utf8_length(slice_of(TEXT)), 4);
+    for (size_t i = 0; i < sizeof(many); i++)
+        many[i] = TEXT[i % (sizeof(TEXT) - 1)];
+    assert_int_equal(utf8_length(slice_make(many, sizeof(many))), 200);
+}
+
 static void every_code_point_survives_encoding(void **state)
 {
     char out[4];
@@ -150,6 +163,7 @@ int main(void)
         cmocka_unit_test(utf8_follows_rfc_3629),
         cmocka_unit_test(cleaning_replaces_bad_bytes_and_drops_nul),
         cmocka_unit_test(cutting_ends_at_a_character),
+        cmocka_unit_test(characters_are_counted_not_bytes),
         cmocka_unit_test(every_code_point_survives_encoding),
         cmocka_unit_test(a_long_message_is_cut_at_a_character),
         cmocka_unit_test(paths_grow_from_the_inside_out),

@@ -417,6 +417,82 @@ static void many_properties_take_bounded_time(void **state)
     buf_release(&value);
 }
 
+/* `open`, so many elements by a format that takes their number, and `close`. */
+static const char *numbered(int count, const char *open, const char *element,
+                            const char *close)
+{
+    struct buf buf;
+    char *text;
+
+    buf_init(&buf, SIZE_MAX);
+    buf_append_text(&buf, open);
+    for (int i = 0; i < count; i++) {
+        const char *number = strchr(element, '#');
+
+        if (i > 0)
+            buf_append_byte(&buf, ',');
+        buf_append(&buf, element, (size_t)(number - element));
+        buf_printf(&buf, "%d%s", i, number + 1);
+    }
+    buf_append_text(&buf, close);
+    text = arena_text(&arena, buf_slice(&buf));
+    buf_release(&buf);
+    return text;
+}
+
+/* One by one, each of these would take more than SCHEMA_FUEL. */
+static void long_lists_are_not_searched_one_by_one(void **state)
+{
+    const char *object = numbered(9000, "{", "'k#':0", "}");
+    const char *names = numbered(9000, "{'required':[", "'k#'", "]}");
+    const char *rules = numbered(9000, "{'properties':{", "'k#':true", "}}");
+    const char *words = numbered(1000, "{'items':{'enum':[", "'w#'", "]}}");
+    const char *others = numbered(1000, "{'enum':[", "{'a':[#]}", "]}");
+
+    (void)state;
+    assert_valid(names, object);
+    assert_string_equal(
+        fault_of(names, numbered(8999, "{'other':0,", "'k#':0", "}")).path,
+        "k8999");
+    assert_valid(rules, object);
+    assert_valid(words,
+                 nested(1, "['w0'", nested(90000, ",'w999'", "", ""), "]"));
+    assert_string_equal(
+        fault_of(words, nested(1, "['w0'", nested(90000, ",'w998'", "", ""),
+                               ",'w1000']"))
+            .path,
+        "[90001]");
+    assert_valid(others, "{'a':[999]}");
+    fault_of(others, "{'a':[1000]}");
+    assert_valid("{'uniqueItems':true}", numbered(100000, "[", "{'a':#}", "]"));
+}
+
+static void assert_too_much(const char *schema, const char *value)
+{
+    struct error err = fault_of(schema, value);
+
+    assert_non_null(strstr(err.message, "too much work"));
+}
+
+/* What is said of all elements or bytes of a value costs as much as there are,
+ * each time. */
+static void work_on_large_values_counts_by_their_size(void **state)
+{
+    const char *text = nested(1, "'", nested(1000000, "x", "", ""), "'");
+    const char *array = numbered(50000, "[", "#", "]");
+
+    (void)state;
+    assert_too_much(nested(1, "{'anyOf':[{'maxLength':1}",
+                           nested(2000, ",{'maxLength':1}", "", ""), "]}"),
+                    text);
+    assert_too_much(
+        nested(1, "{'anyOf':[false",
+               nested(100, ",{'uniqueItems':true,'maxProperties':1,'not':{}}",
+                      "", ""),
+               "]}"),
+        array);
+}
+
 static void strict_schemas_are_closed_and_portable(void **state)
 {
     static const char *const strict[] = {
@@ -556,6 +632,8 @@ int main(void)
         TEST(deep_and_large_schemas_are_refused),
         TEST(work_is_bounded_for_recursive_references),
         TEST(many_properties_take_bounded_time),
+        TEST(long_lists_are_not_searched_one_by_one),
+        TEST(work_on_large_values_counts_by_their_size),
         TEST(strict_schemas_are_closed_and_portable),
         TEST(strict_schemas_have_at_most_ten_levels),
         TEST(keywords_that_providers_refuse_are_not_strict),
