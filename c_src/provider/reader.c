@@ -168,6 +168,11 @@ void reader_free(struct reader *reader)
         buf_release(&call->arguments);
 }
 
+size_t reader_size(const struct reader *reader)
+{
+    return reader->fed;
+}
+
 struct slice reader_text(const struct reader *reader)
 {
     return buf_slice(&reader->text);

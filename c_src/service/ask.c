@@ -215,15 +215,13 @@ static bool begin_anew(struct job *job, const struct error *err)
     return true;
 }
 
-/* To take a large answer in was enough for one turn of the loop. */
-enum { LARGE_TEXT = 1024 * 1024 };
-
 static void succeed(void *context)
 {
     job_succeed(context);
 }
 
-static void on_completion(struct job *job, const struct completion *completion)
+static void on_completion(struct job *job, const struct attempt *attempt,
+                          const struct completion *completion)
 {
     struct service *service = job->service;
     struct error err;
@@ -248,7 +246,7 @@ static void on_completion(struct job *job, const struct completion *completion)
         ask(job);
         return;
     case DIALOGUE_DONE:
-        if (completion->text.size > LARGE_TEXT)
+        if (attempt_is_large(attempt))
             loop_timer_start(&service->loop, &job->backoff, 0, succeed, job);
         else
             job_succeed(job);
@@ -419,7 +417,7 @@ static void on_done(void *context, struct attempt *attempt,
         record_call(job, attempt,
                     &(struct call_end){ERR_NONE, &completion->usage, cost});
         settle_answer(job, attempt, &completion->usage, cost);
-        on_completion(job, completion);
+        on_completion(job, attempt, completion);
     } else {
         cost = account_for(job, &failure->usage, failure->model);
         record_call(

@@ -6,8 +6,18 @@
  * this long to end it, so that the connection can be used again. */
 enum { LINGER_MS = 1000 };
 
+/* Reading so many bytes, judging what they say and passing it on are a turn of
+ * the loop each. */
+enum { LARGE_ANSWER = 64 * 1024 };
+
 /* The attempt itself, its URL and headers. */
 enum { ARENA_BLOCK = 592 };
+
+struct ended {
+    bool ok; /* else there is a failure */
+    struct completion completion;
+    struct provider_failure failure;
+};
 
 struct attempt {
     const struct upstream *upstream;
@@ -18,26 +28,54 @@ struct attempt {
     struct error *unsaid;  /* why there is no body; or NULL */
     struct reader *reader; /* NULL until the headers came */
     uint64_t transfer;
-    struct loop_timer silence;
+    struct ended *ended;       /* NULL until the answer was read */
+    struct loop_timer silence; /* then for the turns that a large one takes */
     uint64_t quiet_since_ms;
     uint64_t quiet_limit_ms;
     uint64_t started_ms, started_ns;
     uint64_t first_ms; /* 0: nothing useful came yet */
     size_t text_size;  /* that progress was told of */
     bool answer_ended;
+    bool whole; /* it came to its end */
     bool paused;
     const struct attempt_events *events;
     void *context;
 };
 
+static void take_turn(struct attempt *attempt, void (*step)(void *context))
+{
+    if (attempt_is_large(attempt))
+        loop_timer_start(attempt->upstream->loop, &attempt->silence, 0, step,
+                         attempt);
+    else
+        step(attempt);
+}
+
+static void tell(void *context)
+{
+    struct attempt *attempt = context;
+    struct ended *ended = attempt->ended;
+
+    attempt->events->done(attempt->context, attempt,
+                          ended->ok ? &ended->completion : NULL,
+                          ended->ok ? NULL : &ended->failure);
+}
+
+static void read_answer(void *context)
+{
+    struct attempt *attempt = context;
+    struct ended *ended = arena_alloc(&attempt->arena, sizeof(*ended));
+
+    ended->ok = reader_end(attempt->reader, attempt->whole, &ended->completion,
+                           &ended->failure);
+    attempt->ended = ended;
+    take_turn(attempt, tell);
+}
+
 static void finish(struct attempt *attempt, bool whole)
 {
-    struct completion completion = {.usage = USAGE_UNKNOWN};
-    struct provider_failure failure;
-    bool ok = reader_end(attempt->reader, whole, &completion, &failure);
-
-    attempt->events->done(attempt->context, attempt, ok ? &completion : NULL,
-                          ok ? NULL : &failure);
+    attempt->whole = whole;
+    take_turn(attempt, read_answer);
 }
 
 static void fail(struct attempt *attempt, const struct error *error,
@@ -329,6 +367,11 @@ void attempt_free(struct attempt *attempt)
 bool attempt_has_answer(const struct attempt *attempt)
 {
     return attempt->reader != NULL;
+}
+
+bool attempt_is_large(const struct attempt *attempt)
+{
+    return attempt->reader && reader_size(attempt->reader) > LARGE_ANSWER;
 }
 
 struct slice attempt_text(const struct attempt *attempt)

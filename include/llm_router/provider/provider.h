@@ -126,6 +126,9 @@ struct reader *reader_new(const struct dialect *dialect, struct arena *arena,
 
 enum provider_progress reader_feed(struct reader *reader, struct slice bytes);
 
+/* The bytes that it was fed. */
+size_t reader_size(const struct reader *reader);
+
 /* The answer's text so far, for streams; it only grows, and moves. */
 struct slice reader_text(const struct reader *reader);
 

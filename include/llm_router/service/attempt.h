@@ -60,6 +60,10 @@ void attempt_resume(struct attempt *attempt);
 /* Has the status line come? */
 bool attempt_has_answer(const struct attempt *attempt);
 
+/* Is what came so much that to take it in is enough for one turn of the loop?
+ */
+bool attempt_is_large(const struct attempt *attempt);
+
 /* What the provider said of our limits, and how long the first token took;
  * < 0: none came. */
 const struct rate_limits *attempt_limits(const struct attempt *attempt);
