@@ -42,12 +42,35 @@ bool schema_at(struct error *err, size_t index);
 bool schema_has_type(const struct jv *value, struct slice type);
 bool schema_type_exists(struct slice type);
 
+/* The keywords of a schema that say something about values; NULL: not there. */
+struct schema_rules {
+    const struct jv *reference;
+    const struct jv *type, *allowed, *only;
+    const struct jv *minimum, *maximum;
+    const struct jv *exclusive_minimum, *exclusive_maximum;
+    const struct jv *multiple_of;
+    const struct jv *min_length, *max_length;
+    const struct jv *items, *min_items, *max_items, *unique_items;
+    const struct jv *properties, *required, *additional_properties;
+    const struct jv *min_properties, *max_properties;
+    const struct jv *any, *one, *all, *negated;
+};
+
+/* The schemas that were read last, each at a place that its address gives. */
+enum { SCHEMA_RULES_KEPT = 64 };
+
+struct schema_rules_kept {
+    const struct jv *schema;
+    struct schema_rules rules;
+};
+
 /* What one validation may do, and tables of what it looks up. */
 struct schema_work {
     const struct jv *root;
     size_t fuel;
     bool exhausted; /* final: `not` must not turn it into success */
     struct map tables;
+    struct schema_rules_kept kept[SCHEMA_RULES_KEPT];
 };
 
 /* Steps of a nanosecond or two. */
@@ -59,6 +82,8 @@ void schema_work_release(struct schema_work *work);
 /* False: there is not so much left, and never will be. What the functions below
  * say means nothing once the work is exhausted. */
 bool schema_spend(struct schema_work *work, size_t fuel);
+struct schema_rules schema_rules(struct schema_work *work,
+                                 const struct jv *schema);
 bool schema_equal(struct schema_work *work, const struct jv *a,
                   const struct jv *b);
 bool schema_contains(struct schema_work *work, const struct jv *list,

@@ -395,11 +395,25 @@ static const struct jv *drop(struct dropping *d, const struct jv *schema,
     return items ? drop_in_items(d, items, value, depth) : value;
 }
 
+static bool has_null(const struct jv *value)
+{
+    size_t count = jv_count(value);
+
+    for (size_t i = 0; i < count; i++)
+        if (has_null(value->type == JV_ARRAY
+                         ? &value->as.array.items[i]
+                         : &value->as.object.members[i].value))
+            return true;
+    return value->type == JV_NULL;
+}
+
 const struct jv *schema_drop_nulls(struct arena *arena, const struct jv *schema,
                                    const struct jv *value)
 {
     struct dropping d = {.arena = arena};
 
+    if (!has_null(value))
+        return value;
     schema_work_init(&d.work, schema);
     value = drop(&d, schema, value, 0);
     schema_work_release(&d.work);

@@ -8,6 +8,7 @@ enum {
     DEPTH_MAX = 256, /* of values, and of schemas applied to one of them */
     APPLY_COST = 20, /* of a schema, for each of its keywords */
     MEMBER_COST = 10,
+    REFERENCE_COST = 60,
     BYTES_A_STEP = 16,
 };
 
@@ -75,10 +76,10 @@ static bool in_member(struct validation *v, struct slice key)
 static bool apply(struct validation *v, const struct jv *schema,
                   const struct jv *value, unsigned depth);
 
-static bool check_type(struct validation *v, const struct jv *schema,
+static bool check_type(struct validation *v, const struct schema_rules *rules,
                        const struct jv *value)
 {
-    const struct jv *type = jv_find(schema, "type");
+    const struct jv *type = rules->type;
 
     if (!type)
         return true;
@@ -92,11 +93,11 @@ static bool check_type(struct validation *v, const struct jv *schema,
     return FAULT(v, "must not be of type %s", jv_type_name(value));
 }
 
-static bool check_values(struct validation *v, const struct jv *schema,
+static bool check_values(struct validation *v, const struct schema_rules *rules,
                          const struct jv *value)
 {
-    const struct jv *allowed = jv_find(schema, "enum");
-    const struct jv *only = jv_find(schema, "const");
+    const struct jv *allowed = rules->allowed;
+    const struct jv *only = rules->only;
 
     if (only && !schema_equal(v->work, only, value))
         return FAULT_UNLESS_TIRED(v, "must be the schema's constant");
@@ -115,15 +116,15 @@ static bool is_multiple(double number, double unit)
     return fabs(quotient - round(quotient)) <= 2 * DBL_EPSILON * fabs(quotient);
 }
 
-static bool check_number(struct validation *v, const struct jv *schema,
+static bool check_number(struct validation *v, const struct schema_rules *rules,
                          const struct jv *value)
 {
     double number = jv_number(value, NAN);
-    double low = jv_number(jv_find(schema, "minimum"), -INFINITY);
-    double high = jv_number(jv_find(schema, "maximum"), INFINITY);
-    double over = jv_number(jv_find(schema, "exclusiveMinimum"), -INFINITY);
-    double below = jv_number(jv_find(schema, "exclusiveMaximum"), INFINITY);
-    const struct jv *unit = jv_find(schema, "multipleOf");
+    double low = jv_number(rules->minimum, -INFINITY);
+    double high = jv_number(rules->maximum, INFINITY);
+    double over = jv_number(rules->exclusive_minimum, -INFINITY);
+    double below = jv_number(rules->exclusive_maximum, INFINITY);
+    const struct jv *unit = rules->multiple_of;
 
     if (isnan(number))
         return true;
@@ -154,11 +155,11 @@ static bool check_size(struct validation *v, size_t size, const struct jv *low,
 }
 
 /* Characters are counted where it matters how many there are. */
-static bool check_string(struct validation *v, const struct jv *schema,
+static bool check_string(struct validation *v, const struct schema_rules *rules,
                          const struct jv *value)
 {
-    const struct jv *low = jv_find(schema, "minLength");
-    const struct jv *high = jv_find(schema, "maxLength");
+    const struct jv *low = rules->min_length;
+    const struct jv *high = rules->max_length;
 
     if (value->type != JV_STRING || (!low && !high))
         return true;
@@ -167,20 +168,20 @@ static bool check_string(struct validation *v, const struct jv *schema,
                       "characters");
 }
 
-static bool check_array(struct validation *v, const struct jv *schema,
+static bool check_array(struct validation *v, const struct schema_rules *rules,
                         const struct jv *value, unsigned depth)
 {
-    const struct jv *items = jv_find(schema, "items");
+    const struct jv *items = rules->items;
 
     if (value->type != JV_ARRAY)
         return true;
-    if (!check_size(v, value->as.array.count, jv_find(schema, "minItems"),
-                    jv_find(schema, "maxItems"), "elements"))
+    if (!check_size(v, value->as.array.count, rules->min_items,
+                    rules->max_items, "elements"))
         return false;
     for (size_t i = 0; items && i < value->as.array.count; i++)
         if (!apply(v, items, &value->as.array.items[i], depth + 1))
             return v->err ? schema_at(v->err, i) : false;
-    return !jv_boolean(jv_find(schema, "uniqueItems"), false) ||
+    return !jv_boolean(rules->unique_items, false) ||
            schema_all_differ(v->work, value) ||
            FAULT_UNLESS_TIRED(v, "must not have the same element twice");
 }
@@ -199,17 +200,17 @@ static bool check_required(struct validation *v, const struct jv *required,
     return in_member(v, missing->as.string);
 }
 
-static bool check_member(struct validation *v, const struct jv *schema,
+static bool check_member(struct validation *v, const struct schema_rules *rules,
                          const struct jv_member *member, unsigned depth)
 {
-    const struct jv *properties = jv_find(schema, "properties");
+    const struct jv *properties = rules->properties;
     const struct jv *rule;
 
     if (!spend(v, MEMBER_COST + member->key.size / BYTES_A_STEP))
         return false;
     rule = schema_property(v->work, properties, member->key);
     if (!rule)
-        rule = jv_find(schema, "additionalProperties");
+        rule = rules->additional_properties;
     if (!rule)
         return true;
     if (rule->type == JV_BOOLEAN && !rule->as.boolean)
@@ -217,17 +218,17 @@ static bool check_member(struct validation *v, const struct jv *schema,
     return apply(v, rule, &member->value, depth + 1);
 }
 
-static bool check_object(struct validation *v, const struct jv *schema,
+static bool check_object(struct validation *v, const struct schema_rules *rules,
                          const struct jv *value, unsigned depth)
 {
     if (value->type != JV_OBJECT)
         return true;
-    if (!check_required(v, jv_find(schema, "required"), value) ||
-        !check_size(v, value->as.object.count, jv_find(schema, "minProperties"),
-                    jv_find(schema, "maxProperties"), "properties"))
+    if (!check_required(v, rules->required, value) ||
+        !check_size(v, value->as.object.count, rules->min_properties,
+                    rules->max_properties, "properties"))
         return false;
     for (size_t i = 0; i < value->as.object.count; i++)
-        if (!check_member(v, schema, &value->as.object.members[i], depth))
+        if (!check_member(v, rules, &value->as.object.members[i], depth))
             return in_member(v, value->as.object.members[i].key);
     return true;
 }
@@ -315,7 +316,8 @@ static bool check_reference(struct validation *v, const struct jv *reference,
 {
     if (!reference)
         return true;
-    return spend(v, MEMBER_COST + jv_string(reference).size / BYTES_A_STEP) &&
+    return spend(v,
+                 REFERENCE_COST + jv_string(reference).size / BYTES_A_STEP) &&
            apply(v, schema_resolve(v->work, jv_string(reference)), value,
                  depth + 1);
 }
@@ -323,20 +325,23 @@ static bool check_reference(struct validation *v, const struct jv *reference,
 static bool apply(struct validation *v, const struct jv *schema,
                   const struct jv *value, unsigned depth)
 {
+    struct schema_rules rules;
+
     if (schema->type == JV_BOOLEAN)
         return schema->as.boolean || FAULT(v, "nothing is allowed here");
     if (!spend(v, depth < DEPTH_MAX ? APPLY_COST * (jv_count(schema) + 1)
                                     : SIZE_MAX))
         return false;
-    return check_type(v, schema, value) && check_values(v, schema, value) &&
-           check_number(v, schema, value) && check_string(v, schema, value) &&
-           check_array(v, schema, value, depth) &&
-           check_object(v, schema, value, depth) &&
-           check_any(v, jv_find(schema, "anyOf"), value, depth) &&
-           check_one(v, jv_find(schema, "oneOf"), value, depth) &&
-           check_all(v, jv_find(schema, "allOf"), value, depth) &&
-           check_not(v, jv_find(schema, "not"), value, depth) &&
-           check_reference(v, jv_find(schema, "$ref"), value, depth);
+    rules = schema_rules(v->work, schema);
+    return check_type(v, &rules, value) && check_values(v, &rules, value) &&
+           check_number(v, &rules, value) && check_string(v, &rules, value) &&
+           check_array(v, &rules, value, depth) &&
+           check_object(v, &rules, value, depth) &&
+           check_any(v, rules.any, value, depth) &&
+           check_one(v, rules.one, value, depth) &&
+           check_all(v, rules.all, value, depth) &&
+           check_not(v, rules.negated, value, depth) &&
+           check_reference(v, rules.reference, value, depth);
 }
 
 bool schema_takes(struct schema_work *work, const struct jv *schema,
