@@ -274,12 +274,13 @@ static struct slice read_id(struct arena *arena, const struct jv *value)
                                            : slice_of(NULL);
 }
 
-static void add_need(struct reading *r, struct raw_task *task, struct slice id)
+/* For one more that is there. Else that is told, and the rest not looked at. */
+static bool has_room(struct reading *r, const struct raw_task *task)
 {
     if (task->need_count < NEEDS_MAX)
-        task->needs[task->need_count++] = id;
-    else
-        REPAIRED(r, ".%s: only the first %d are taken", NEEDS[0], NEEDS_MAX);
+        return true;
+    REPAIRED(r, ".%s: only the first %d are taken", NEEDS[0], NEEDS_MAX);
+    return false;
 }
 
 /* "1, 2" instead of [1, 2]. */
@@ -290,13 +291,13 @@ static void split_needs(struct reading *r, struct slice text,
 
     task->needs = arena_array(r->arena, most < NEEDS_MAX ? most : NEEDS_MAX,
                               sizeof(*task->needs));
-    while (text.size > 0) {
+    while (text.size > 0 && has_room(r, task)) {
         ptrdiff_t comma = slice_find(text, SLICE_LITERAL(","));
         size_t size = comma < 0 ? text.size : (size_t)comma;
         struct slice id = id_from_text(r->arena, slice_make(text.data, size));
 
         if (id.size > 0)
-            add_need(r, task, id);
+            task->needs[task->need_count++] = id;
         size += comma >= 0;
         text = slice_make(text.data + size, text.size - size);
     }
@@ -317,12 +318,12 @@ static void read_needs(struct reading *r, const struct jv *object,
     }
     task->needs = arena_array(r->arena, count < NEEDS_MAX ? count : NEEDS_MAX,
                               sizeof(*task->needs));
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && has_room(r, task); i++) {
         const struct jv *item = list ? jv_at(value, i) : value;
         struct slice id = read_id(r->arena, item);
 
         if (id.size > 0)
-            add_need(r, task, id);
+            task->needs[task->need_count++] = id;
         else
             REPAIRED(r, ".%s: left out one that is %s", NEEDS[0],
                      jv_type_name(item));

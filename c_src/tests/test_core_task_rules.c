@@ -641,6 +641,33 @@ static void warnings_have_an_end(void **state)
                  "further warnings are left out");
 }
 
+static size_t warnings_of_dependencies(const char *open, const char *more,
+                                       const char *close)
+{
+    struct raw_task_list list;
+    struct buf buf;
+
+    buf_init(&buf, SIZE_MAX);
+    buf_printf(&buf, "[{'title':'A','dependencies':%s", open);
+    for (int i = 0; i < 1000; i++)
+        buf_printf(&buf, "%s7", i > 0 ? "," : "");
+    buf_append_text(&buf, more);
+    buf_append(&buf, close, strlen(close) + 1);
+    list = read_as(&TASKS, buf.data);
+    buf_release(&buf);
+    return list.warnings.count;
+}
+
+/* What is wrong behind them is not looked at: one warning for all. */
+static void dependencies_over_a_thousand_are_not_read(void **state)
+{
+    (void)state;
+    assert_int_equal(warnings_of_dependencies("[", "", "]}]"), 0);
+    assert_int_equal(warnings_of_dependencies("[", ",{},{},1,2,3", "]}]"), 1);
+    assert_int_equal(warnings_of_dependencies("'", "", "'}]"), 0);
+    assert_int_equal(warnings_of_dependencies("'", ",1,2,3", "'}]"), 1);
+}
+
 /* Of the processor, so that other programs do not count. */
 static double milliseconds(void)
 {
@@ -710,6 +737,7 @@ int main(void)
         TEST(parts_that_begin_again_at_one_are_joined),
         TEST(what_a_later_part_repeats_is_left_out),
         TEST(warnings_have_an_end),
+        TEST(dependencies_over_a_thousand_are_not_read),
         TEST(hostile_lists_take_bounded_time),
     };
 
