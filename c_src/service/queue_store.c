@@ -8,6 +8,7 @@
 enum {
     STORE_COUNT = 100, /* results of one statement */
     STORE_BYTES = 8 * 1024 * 1024,
+    LARGE_ITEM = 256 * 1024,
     AGAIN_MS = 1000, /* doubled up to */
     AGAIN_MAX_MS = 8000,
     COLLISION_MS = 50, /* after a deadlock */
@@ -20,14 +21,18 @@ static void put_hex(struct buf *out, struct slice bytes)
 {
     static const char digits[] = "0123456789abcdef";
 
+    char *at;
+
     if (!buf_reserve(out, 2 * bytes.size))
         return;
+    at = out->data + out->size;
     for (size_t i = 0; i < bytes.size; i++) {
         unsigned char byte = (unsigned char)bytes.data[i];
 
-        out->data[out->size++] = digits[byte >> 4];
-        out->data[out->size++] = digits[byte & 15];
+        *at++ = digits[byte >> 4];
+        *at++ = digits[byte & 15];
     }
+    out->size += 2 * bytes.size;
 }
 
 static void put_member(struct buf *out, const char *name, struct slice text)
@@ -204,6 +209,11 @@ static int64_t backoff_s(const struct queued *queued, const struct error *err)
     return delay < config->max_backoff_s ? delay : config->max_backoff_s;
 }
 
+static void on_again(void *context)
+{
+    queue_store(context);
+}
+
 void queued_answered(struct queued *queued, const struct outcome *outcome)
 {
     struct service *service = queued->queue->service;
@@ -234,7 +244,12 @@ void queued_answered(struct queued *queued, const struct outcome *outcome)
                              log_text("path", slice_of(err->path)),
                              log_text("reason", slice_of(record_words(err)))));
     queued_move(queued, QUEUED_ANSWERED);
-    queue_store(queued->queue);
+    /* To write a large item was enough for one turn of the loop. */
+    if (queued->item.size > LARGE_ITEM)
+        loop_timer_start(&service->loop, &queued->queue->store_again, 0,
+                         on_again, queued->queue);
+    else
+        queue_store(queued->queue);
 }
 
 /* Back to the queue. */
@@ -490,11 +505,6 @@ static size_t gather(struct queue *queue, struct buf *items, uint64_t *again_ms)
     }
     buf_append_byte(items, ']');
     return count;
-}
-
-static void on_again(void *context)
-{
-    queue_store(context);
 }
 
 static void store_next(struct queue *queue)
