@@ -2,31 +2,49 @@
 
 #include "json/json_internal.h"
 
-static void put_escape(struct buf *out, char c)
-{
-    static const char BYTES[] = "\"\\\b\f\n\r\t", NAMES[] = "\"\\bfnrt";
-    static const char DIGITS[] = "0123456789abcdef";
-    const char *known = memchr(BYTES, c, sizeof(BYTES) - 1);
+/* The letter behind the backslash; 0: none. */
+static const char LETTERS[256] = {
+    ['"'] = '"',  ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f',
+    ['\n'] = 'n', ['\r'] = 'r',  ['\t'] = 't',
+};
 
-    if (known)
-        buf_append(out, (const char[]){'\\', NAMES[known - BYTES]}, 2);
-    else
-        buf_append(out,
-                   (const char[]){'\\', 'u', '0', '0', DIGITS[c >> 4 & 15],
-                                  DIGITS[c & 15]},
-                   6);
+static void put_escape(struct buf *out, unsigned char c)
+{
+    static const char DIGITS[] = "0123456789abcdef";
+    size_t size = LETTERS[c] ? 2 : 6;
+    char *at;
+
+    if (!buf_reserve(out, size))
+        return;
+    at = out->data + out->size;
+    out->size += size;
+    at[0] = '\\';
+    at[1] = LETTERS[c];
+    if (size == 2)
+        return;
+    memcpy(at + 1, "u00", 3);
+    at[4] = DIGITS[c >> 4];
+    at[5] = DIGITS[c & 15];
 }
 
+static bool is_escaped(unsigned char c)
+{
+    return c < ' ' || LETTERS[c];
+}
+
+/* Where one is to be escaped, the next one often is, too. */
 void jv_put_string(struct buf *out, struct slice text)
 {
-    buf_append_byte(out, '"');
-    while (text.size > 0) {
-        size_t run = json_plain_run(text);
+    size_t at = 0;
 
-        buf_append(out, text.data, run);
-        if (run < text.size)
-            put_escape(out, text.data[run++]);
-        text = slice_make(text.data + run, text.size - run);
+    buf_append_byte(out, '"');
+    while (at < text.size) {
+        size_t run = json_plain_run(slice_make(text.data + at, text.size - at));
+
+        buf_append(out, text.data + at, run);
+        at += run;
+        for (; at < text.size && is_escaped((unsigned char)text.data[at]); at++)
+            put_escape(out, (unsigned char)text.data[at]);
     }
     buf_append_byte(out, '"');
 }
