@@ -20,6 +20,7 @@ all() ->
      who_waits_too_long_times_out,
      who_dies_while_waiting_leaves_the_queue,
      thousands_can_wait,
+     what_thousands_took_is_given_back,
      %% per minute
      requests_per_minute_go_to_the_next_candidate,
      requests_per_minute_are_said_when_there_is_no_other,
@@ -197,6 +198,43 @@ thousands_can_wait(Config) ->
                           answers(first))),
         ?assert(most_at_once(two_providers:one(Up)) =< 50)
     end).
+
+%% To the system: malloc would keep it.
+what_thousands_took_is_given_back(Config) ->
+    Op = {call_with_prompt, simple, binary:copy(<<"word ">>, 3000)},
+    with(Config, (only_one())#{limits => #{in_flight => 50}}, fun(Up) ->
+        Gate = spawn(fun() -> receive open -> ok end end),
+        set(Up, one, behind(Gate)),
+        Before = resident_kib(Up),
+        start_calls(Up, bed:caller(Up), 3000, first, Op),
+        bed:eventually(fun() -> waiting(Up) =:= 2950 end, 20000),
+        Held = resident_kib(Up) - Before,
+        ct:log("~b KiB before, ~b KiB more while they wait", [Before, Held]),
+        ?assert(Held > 32 * 1024),
+        Gate ! open,
+        ?assert(lists:all(fun({_, {ok, _}}) -> true; (_) -> false end,
+                          answers(first))),
+        case bed:limit_ms(1) of
+            1 ->
+                bed:eventually(fun() ->
+                                       resident_kib(Up) - Before < Held div 4
+                               end, 15000);
+            _ -> % a sanitizer's allocator keeps it
+                ok
+        end
+    end).
+
+resident_kib(Up) ->
+    #{resident_bytes := Bytes} = bed:call(Up, stats),
+    Bytes div 1024.
+
+%% Answers come when the process is gone.
+behind(Gate) ->
+    fun(_) ->
+        Monitor = monitor(process, Gate),
+        receive {'DOWN', Monitor, process, _, _} -> ok end,
+        scripted_provider:answer(<<"open">>)
+    end.
 
 %% ------------------------------------------------------------- per minute
 

@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "llm_router/base/abort.h"
 #include "llm_router/base/log.h"
@@ -53,6 +56,13 @@ char *mem_copy_string(const char *text)
 void mem_free(void *memory)
 {
     free(memory);
+}
+
+void mem_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 char *mem_copy_text(const char *data, size_t size)

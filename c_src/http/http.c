@@ -414,6 +414,21 @@ struct slice http_header(struct http *http, uint64_t id, const char *name)
     return slice_of(header->value);
 }
 
+static bool is_unused(const struct http *http, const struct lane *lane)
+{
+    return lane->multi && lane->in_flight == 0 &&
+           loop_now_ms(http->loop) - lane->left_ms >=
+               http->options.max_idle_age_s * 1000;
+}
+
+void http_close_unused(struct http *http)
+{
+    for (size_t i = 0; i < LANES_MAX; i++)
+        for (int kind = 0; kind < LANE_KINDS; kind++)
+            if (is_unused(http, &http->lanes[kind][i]))
+                lane_release(&http->lanes[kind][i]);
+}
+
 struct http_stats http_stats(const struct http *http)
 {
     struct http_stats stats = http->stats;

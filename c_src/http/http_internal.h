@@ -87,6 +87,7 @@ struct lane {
     struct loop_timer timer;
     uint64_t due_ms; /* when curl wants to be called; UINT64_MAX: never */
     size_t in_flight;
+    uint64_t left_ms; /* when there was none in flight any more */
     size_t connections;
 };
 
@@ -174,6 +175,7 @@ void origins_release(struct http *http);
 bool lane_add(struct http *http, struct transfer *transfer);
 void lane_remove(struct transfer *transfer);
 void lanes_run_due(struct http *http);
+/* Its connections are closed; it may be used again. */
 void lane_release(struct lane *lane);
 void sockets_ready(uv_poll_t *poll, int status, int events);
 void sockets_apply(struct http *http);

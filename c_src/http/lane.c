@@ -405,6 +405,7 @@ void lane_remove(struct transfer *transfer)
     transfer->easy = NULL;
     transfer->lane = NULL;
     lane->in_flight--;
+    lane->left_ms = loop_now_ms(lane->http->loop);
     limit_connections(lane);
 }
 
@@ -412,6 +413,8 @@ void lane_release(struct lane *lane)
 {
     if (!lane->multi)
         return;
-    loop_timer_stop(&lane->timer);
     curl_multi_cleanup(lane->multi);
+    loop_timer_stop(&lane->timer);
+    list_remove(&lane->due);
+    lane->multi = NULL;
 }

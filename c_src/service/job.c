@@ -132,7 +132,7 @@ static void job_free(struct job *job)
         map_remove(&service->by_request, request_id);
     settings_drop(job->settings);
     arena_release(&arena);
-    service->in_flight--;
+    memory_request_ends(service);
     service_check_idle(service);
 }
 
@@ -284,7 +284,7 @@ static struct job *job_new(struct service *service, const struct call *call,
     list_init(&job->takers);
     list_init(&job->link);
     list_append(&service->jobs, &job->link);
-    service->in_flight++;
+    memory_request_begins(service);
     job->request_id = call->request.options.request_id;
     if (job->request_id.size > 0)
         map_put(&service->by_request, job->request_id, job);

@@ -71,7 +71,7 @@ static void asking_detach(struct asking *asking)
 static void asking_end(struct service *service, struct arena *arena)
 {
     arena_release(arena);
-    service->in_flight--;
+    memory_request_ends(service);
     service_check_idle(service);
 }
 
@@ -397,7 +397,7 @@ static struct asking *asking_new(struct scripts *scripts,
     taker_watch(service, &asking->taker, &asking->arena);
     list_append(&scripts->waiting, &asking->link);
     scripts->count++;
-    service->in_flight++;
+    memory_request_begins(service);
     return asking;
 }
 

@@ -489,6 +489,7 @@ static void release(struct server *server)
     buf_release(&service->head);
     buf_release(&service->asked);
     buf_release(&service->policy);
+    loop_timer_stop(&service->memory.timer);
     loop_release(&service->loop);
     log_batch_end();
     meters_free(service->meters);

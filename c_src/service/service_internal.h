@@ -32,6 +32,15 @@ struct line {
  * holds the job of an ordinary call and its prompt. */
 enum { CALL_BLOCK = 3328 - 48 };
 
+/* When memory was wanted (memory.c). */
+struct memory {
+    struct loop_timer timer;
+    size_t most;       /* requests at a time since memory was given back */
+    size_t lately;     /* the same since the timer came last */
+    uint64_t busy_ms;  /* when they were more than half of `most` */
+    uint64_t close_ms; /* when unused connections are closed; 0: never */
+};
+
 struct service {
     struct settings *settings;
     const struct config *config;   /* of the settings */
@@ -58,9 +67,10 @@ struct service {
     uint64_t chance; /* state of the generator behind retry jitter */
 
     struct list jobs;
-    size_t in_flight; /* jobs, those that wait included */
-    size_t calling;   /* jobs that hold a slot */
-    size_t waiting;   /* jobs in a line */
+    size_t in_flight; /* jobs, those that wait included: memory.c counts */
+    struct memory memory;
+    size_t calling; /* jobs that hold a slot */
+    size_t waiting; /* jobs in a line */
     struct line admission;
     struct list lines;  /* one for each provider that somebody waited for */
     struct list paused; /* streams whose receiver is slow */
@@ -110,6 +120,11 @@ struct origin {
     struct queued *queued;     /* NULL: not out of the queue */
     const struct begun *begun; /* NULL: it begins now. Not kept */
 };
+
+/* A request is under way; it is no more. What requests leave behind goes back
+ * to the system when there are fewer of them (memory.c). */
+void memory_request_begins(struct service *service);
+void memory_request_ends(struct service *service);
 
 /* Takers (taker.c): who waits for something. A job without takers is aborted.
  */

@@ -4,10 +4,12 @@
 #include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "llm_router/base/arena.h"
 #include "llm_router/base/buf.h"
 #include "llm_router/base/map.h"
+#include "llm_router/base/mem.h"
 
 static void arena_memory_is_aligned_and_zeroed(void **state)
 {
@@ -179,6 +181,45 @@ static void a_large_buffer_is_kept_where_it_is(void **state)
     assert_int_equal(arena.reserved, 0);
 }
 
+static size_t resident_kib(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    size_t total, resident = 0;
+
+    if (file && fscanf(file, "%zu %zu", &total, &resident) != 2)
+        resident = 0;
+    if (file)
+        fclose(file);
+    return resident * (size_t)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+static void what_lies_below_a_block_in_use_can_be_given_back(void **state)
+{
+    enum { BLOCKS = 4000, BLOCK = 8 * 1024 };
+    static void *blocks[BLOCKS];
+    size_t before, kept;
+    void *above;
+
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__) || !defined(__GLIBC__)
+    skip(); /* another allocator */
+#endif
+    mem_trim();
+    before = resident_kib();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = mem_alloc_raw(BLOCK);
+        memset(blocks[i], 'x', BLOCK);
+    }
+    above = mem_alloc(BLOCK);
+    for (size_t i = 0; i < BLOCKS; i++)
+        mem_free(blocks[i]);
+    kept = resident_kib();
+    assert_true(kept > before + 24 * 1024);
+    mem_trim();
+    assert_true(resident_kib() < before + 4 * 1024);
+    mem_free(above);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +232,7 @@ int main(void)
         cmocka_unit_test(a_buffer_fails_for_good_at_its_maximum),
         cmocka_unit_test(a_huge_reservation_does_not_wrap),
         cmocka_unit_test(a_map_finds_what_was_put_and_forgets_what_was_removed),
+        cmocka_unit_test(what_lies_below_a_block_in_use_can_be_given_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

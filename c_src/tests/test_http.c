@@ -1161,6 +1161,40 @@ static void idle_connections_are_limited_in_all(void **state)
     finish(server);
 }
 
+static void connections_that_nobody_uses_are_closed(void **state)
+{
+    const struct http_options options = {
+        .max_idle_connections = 10,
+        .max_idle_age_s = 1,
+    };
+    struct server *server = server_start(answer_each);
+    struct http_request request = request_to(server_url(server));
+
+    (void)state;
+    http_free(http);
+    http = http_new(&loop, &options);
+    for (int round = 1; round <= 2; round++) { /* they are made again */
+        struct call calls[5] = {0};
+
+        for (int i = 0; i < 5; i++)
+            submit(&calls[i], &request);
+        loop_run(&loop);
+        for (int i = 0; i < 5; i++) {
+            assert_int_equal(calls[i].outcome.end, HTTP_WHOLE);
+            forget(&calls[i]);
+        }
+        http_close_unused(http);
+        run_for(50);
+        assert_int_equal(server->connections - server->closed, 5);
+        run_for(1100);
+        http_close_unused(http);
+        run_for(50);
+        assert_int_equal(server->connections, 5 * round);
+        assert_int_equal(server->closed, 5 * round);
+    }
+    finish(server);
+}
+
 struct chain {
     struct http_request request;
     int left;
@@ -1361,6 +1395,7 @@ int main(void)
         TEST(a_thousand_at_once_are_all_answered),
         TEST(connections_to_a_host_can_be_limited),
         TEST(idle_connections_are_limited_in_all),
+        TEST(connections_that_nobody_uses_are_closed),
         TEST(a_caller_that_asks_again_at_once_does_not_hold_up_the_loop),
         TEST(a_name_is_looked_up_once_and_holds_up_nobody_else),
         TEST(a_resolver_that_hangs_holds_up_nobody_else),

@@ -17,6 +17,11 @@ void *mem_realloc(void *old, size_t size);
 /* NULL is allowed. */
 void mem_free(void *memory);
 
+/* What was freed goes back to the system. By itself malloc keeps all that lies
+ * below a block that is in use. Takes some 60 us for each MiB, while which
+ * nobody gets any; does nothing where the C library cannot. */
+void mem_trim(void);
+
 /* malloc, calloc and strdup by the same rule, for libraries that take an
  * allocator: what they do without memory is not always sound (libcurl 7.88
  * divides by zero, libuv aborts without a word). */

@@ -116,6 +116,10 @@ void http_resume(struct http *http, uint64_t transfer);
 struct slice http_header(struct http *http, uint64_t transfer,
                          const char *name);
 
+/* Closes the connections of lanes that were not used for max_idle_age_s:
+ * libcurl looks at their age only when a lane is used again. */
+void http_close_unused(struct http *http);
+
 struct http_stats {
     uint64_t transfers_started, transfers_cancelled, connections_opened;
     uint64_t
