@@ -421,12 +421,15 @@ static bool is_unused(const struct http *http, const struct lane *lane)
                http->options.max_idle_age_s * 1000;
 }
 
-void http_close_unused(struct http *http)
+bool http_close_unused(struct http *http)
 {
     for (size_t i = 0; i < LANES_MAX; i++)
         for (int kind = 0; kind < LANE_KINDS; kind++)
-            if (is_unused(http, &http->lanes[kind][i]))
+            if (is_unused(http, &http->lanes[kind][i])) {
                 lane_release(&http->lanes[kind][i]);
+                return true;
+            }
+    return false;
 }
 
 struct http_stats http_stats(const struct http *http)

@@ -53,7 +53,10 @@ static void look(void *context)
     if (is_time(service, now)) {
         give_back(service);
     } else if (memory->close_ms != 0 && now >= memory->close_ms) {
-        http_close_unused(service->upstream.http);
+        if (http_close_unused(service->upstream.http)) {
+            loop_timer_start(&service->loop, &memory->timer, 0, look, service);
+            return;
+        }
         give_back(service);
         memory->close_ms = 0;
     }

@@ -1183,11 +1183,12 @@ static void connections_that_nobody_uses_are_closed(void **state)
             assert_int_equal(calls[i].outcome.end, HTTP_WHOLE);
             forget(&calls[i]);
         }
-        http_close_unused(http);
+        assert_false(http_close_unused(http));
         run_for(50);
         assert_int_equal(server->connections - server->closed, 5);
         run_for(1100);
-        http_close_unused(http);
+        assert_true(http_close_unused(http));
+        assert_false(http_close_unused(http));
         run_for(50);
         assert_int_equal(server->connections, 5 * round);
         assert_int_equal(server->closed, 5 * round);

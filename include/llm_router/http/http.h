@@ -116,9 +116,10 @@ void http_resume(struct http *http, uint64_t transfer);
 struct slice http_header(struct http *http, uint64_t transfer,
                          const char *name);
 
-/* Closes the connections of lanes that were not used for max_idle_age_s:
- * libcurl looks at their age only when a lane is used again. */
-void http_close_unused(struct http *http);
+/* Closes the connections of a multi handle that was not used for
+ * max_idle_age_s: libcurl looks at their age only when it is used again. False:
+ * there is none. One at a time, because closing those of all takes 20 ms. */
+bool http_close_unused(struct http *http);
 
 struct http_stats {
     uint64_t transfers_started, transfers_cancelled, connections_opened;
