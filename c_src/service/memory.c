@@ -16,7 +16,7 @@
 
 enum {
     FEW = 64,    /* what they leave is not worth it */
-    MANY = 4096, /* 64 MiB: 4 ms */
+    MANY = 4096, /* 64 MiB: 5 ms */
     LOOK_MS = 1000,
     CALM_MS = 5000,
     CLOSE_MS = 100 * 1000, /* longer than connections are kept */
