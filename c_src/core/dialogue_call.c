@@ -153,11 +153,8 @@ static bool take_object(struct dialogue *d, const struct jv *object,
     const struct jv *schema = d->request->options.schema;
     const struct jv *whole = object;
 
-    if (!schema_validate(schema, object, err)) {
-        whole = schema_drop_nulls(d->arena, schema, object);
-        if (whole == object || !schema_validate(schema, whole, err))
-            return false;
-    }
+    if (!schema_fit(d->arena, schema, &whole, err))
+        return false;
     if (whole != object && !d->chat.schema_strict)
         warnings_add(&d->result.warnings, d->arena,
                      "null left out where a property is optional");

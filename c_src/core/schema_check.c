@@ -247,6 +247,8 @@ static bool ends(struct check *check, const struct jv *schema, unsigned hops)
     if (!jv_is_string(reference))
         return true;
     reference = schema_resolve(&check->work, reference->as.string);
+    if (check->work.exhausted)
+        return refuse(check, "too much work to find what it points to");
     return !reference || ends(check, reference, hops + 1);
 }
 
@@ -255,6 +257,8 @@ static bool check_reference(struct check *check, const struct jv *reference)
     const struct jv *target =
         schema_resolve(&check->work, jv_string(reference));
 
+    if (check->work.exhausted)
+        return refuse(check, "too much work to find what it points to");
     if (!jv_is_string(reference) || !target)
         return refuse(check, "must point to a schema in this document, such "
                              "as \"#/$defs/name\"");

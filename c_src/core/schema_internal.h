@@ -105,9 +105,15 @@ const struct jv *schema_missing(struct schema_work *work,
 bool schema_names(struct schema_work *work, const struct jv *names,
                   struct slice name);
 
-/* The subschema that "#", "#/$defs/name" and so on point to, or NULL. */
+/* The subschema that "#", "#/$defs/name" and so on point to, or NULL: there is
+ * none, or the work is exhausted. */
 const struct jv *schema_resolve(struct schema_work *work,
                                 struct slice reference);
+
+/* `value` without the nulls that stand for optional properties: where the root,
+ * a checked schema, takes no null. `value` itself when there are none. */
+const struct jv *schema_drop_nulls(struct schema_work *work,
+                                   struct arena *arena, const struct jv *value);
 
 /* Does a value satisfy a schema that stands in the root? */
 bool schema_takes(struct schema_work *work, const struct jv *schema,

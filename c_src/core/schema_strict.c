@@ -276,7 +276,7 @@ bool schema_strictify(struct arena *arena, const struct jv *schema,
 /* Nulls being left out; the work is that of a validation, in all. */
 struct dropping {
     struct arena *arena;
-    struct schema_work work;
+    struct schema_work *work;
 };
 
 static const struct jv *drop(struct dropping *d, const struct jv *schema,
@@ -288,8 +288,8 @@ static bool stands_for_nothing(struct dropping *d, const struct jv *schema,
                                const struct jv_member *member)
 {
     return member->value.type == JV_NULL &&
-           !schema_names(&d->work, jv_find(schema, "required"), member->key) &&
-           !schema_takes(&d->work, rule, &member->value);
+           !schema_names(d->work, jv_find(schema, "required"), member->key) &&
+           !schema_takes(d->work, rule, &member->value);
 }
 
 static const struct jv *drop_members(struct dropping *d,
@@ -308,7 +308,7 @@ static const struct jv *drop_members(struct dropping *d,
     for (size_t i = 0; i < jv_count(value); i++) {
         const struct jv_member *member = &value->as.object.members[i];
         const struct jv *rule =
-            schema_property(&d->work, properties, member->key);
+            schema_property(d->work, properties, member->key);
         const struct jv *kept = &member->value;
 
         if (rule && stands_for_nothing(d, schema, rule, member)) {
@@ -364,7 +364,7 @@ static const struct jv *drop_in_any(struct dropping *d,
         const struct jv *schema = jv_at(alternatives, i);
         const struct jv *kept = drop(d, schema, value, depth + 1);
 
-        if (schema_takes(&d->work, schema, kept))
+        if (schema_takes(d->work, schema, kept))
             return kept;
     }
     return value;
@@ -376,16 +376,17 @@ static const struct jv *drop(struct dropping *d, const struct jv *schema,
     const struct jv *reference = jv_find(schema, "$ref");
     const struct jv *all = jv_find(schema, "allOf");
     const struct jv *items = jv_find(schema, "items");
-
+    const struct jv *target = NULL;
     size_t cost = DROP_COST + jv_count(value) * jv_count(schema);
 
     if (schema->type != JV_OBJECT || depth == DEPTH_MAX ||
         (value->type != JV_OBJECT && value->type != JV_ARRAY) ||
-        !schema_spend(&d->work, cost))
+        !schema_spend(d->work, cost))
         return value;
     if (reference)
-        value = drop(d, schema_resolve(&d->work, jv_string(reference)), value,
-                     depth + 1);
+        target = schema_resolve(d->work, jv_string(reference));
+    if (target)
+        value = drop(d, target, value, depth + 1);
     for (size_t i = 0; i < jv_count(all); i++)
         value = drop(d, jv_at(all, i), value, depth + 1);
     value = drop_in_any(d, jv_find(schema, "anyOf"), value, depth);
@@ -407,15 +408,10 @@ static bool has_null(const struct jv *value)
     return value->type == JV_NULL;
 }
 
-const struct jv *schema_drop_nulls(struct arena *arena, const struct jv *schema,
-                                   const struct jv *value)
+const struct jv *schema_drop_nulls(struct schema_work *work,
+                                   struct arena *arena, const struct jv *value)
 {
-    struct dropping d = {.arena = arena};
+    struct dropping d = {.work = work, .arena = arena};
 
-    if (!has_null(value))
-        return value;
-    schema_work_init(&d.work, schema);
-    value = drop(&d, schema, value, 0);
-    schema_work_release(&d.work);
-    return value;
+    return has_null(value) ? drop(&d, work->root, value, 0) : value;
 }

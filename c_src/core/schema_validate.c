@@ -314,12 +314,14 @@ static bool check_not(struct validation *v, const struct jv *schema,
 static bool check_reference(struct validation *v, const struct jv *reference,
                             const struct jv *value, unsigned depth)
 {
+    const struct jv *target;
+
     if (!reference)
         return true;
-    return spend(v,
-                 REFERENCE_COST + jv_string(reference).size / BYTES_A_STEP) &&
-           apply(v, schema_resolve(v->work, jv_string(reference)), value,
-                 depth + 1);
+    if (!spend(v, REFERENCE_COST + jv_string(reference).size / BYTES_A_STEP))
+        return false;
+    target = schema_resolve(v->work, jv_string(reference));
+    return target ? apply(v, target, value, depth + 1) : give_up(v);
 }
 
 static bool apply(struct validation *v, const struct jv *schema,
@@ -352,16 +354,42 @@ bool schema_takes(struct schema_work *work, const struct jv *schema,
     return apply(&v, schema, value, 0) && !work->exhausted;
 }
 
+static bool validate(struct schema_work *work, const struct jv *value,
+                     struct error *err)
+{
+    struct validation v = {.work = work, .err = err};
+
+    error_clear(err);
+    return apply(&v, work->root, value, 0) && (!work->exhausted || give_up(&v));
+}
+
 bool schema_validate(const struct jv *schema, const struct jv *value,
                      struct error *err)
 {
     struct schema_work work;
-    struct validation v = {.work = &work, .err = err};
     bool ok;
 
     schema_work_init(&work, schema);
-    error_clear(err);
-    ok = apply(&v, schema, value, 0) && (!work.exhausted || give_up(&v));
+    ok = validate(&work, value, err);
+    schema_work_release(&work);
+    return ok;
+}
+
+bool schema_fit(struct arena *arena, const struct jv *schema,
+                const struct jv **value, struct error *err)
+{
+    struct schema_work work;
+    const struct jv *less;
+    bool ok;
+
+    schema_work_init(&work, schema);
+    ok = validate(&work, *value, err);
+    if (!ok) {
+        less = schema_drop_nulls(&work, arena, *value);
+        ok = less != *value && validate(&work, less, err);
+        if (ok)
+            *value = less;
+    }
     schema_work_release(&work);
     return ok;
 }

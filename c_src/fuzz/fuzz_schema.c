@@ -102,10 +102,13 @@ static void require_strict_form(struct arena *arena, const struct jv *schema,
 {
     struct slice text;
     struct jv *strict;
+    const struct jv *less = value;
     struct error err;
+    bool fits = schema_fit(arena, schema, &less, &err);
 
-    require(jv_count(schema_drop_nulls(arena, schema, value)) <=
-            jv_count(value));
+    require(jv_count(less) <= jv_count(value));
+    require(less == value || !schema_validate(schema, value, &err));
+    require(fits || less == value);
     if (!schema_strictify(arena, schema, &text))
         return;
     strict = parse(arena, text);

@@ -493,6 +493,47 @@ static void work_on_large_values_counts_by_their_size(void **state)
         array);
 }
 
+/* A reference with "~" is compared with each name. */
+static void work_is_bounded_while_a_reference_is_followed(void **state)
+{
+    struct jv *schema = parse(nested(
+        1,
+        numbered(30000, "{'$defs':{'a/b':true,'c':{'$ref':'#/$defs/a~1b'},",
+                 "'d#':true", "},'allOf':["),
+        nested(800, "{'$ref':'#/$defs/c'},", "", ""),
+        "{'$ref':'#/$defs/nobody'}]}"));
+    struct error err;
+
+    (void)state;
+    assert_too_much(numbered(4000,
+                             "{'items':{'$ref':'#/$defs/a~1b'},'$defs':{"
+                             "'a/b':{'type':'integer'},",
+                             "'d#':true", "}}"),
+                    numbered(20000, "[", "#", "]"));
+    assert_false(schema_check(schema, &err));
+    assert_non_null(strstr(err.message, "too much work"));
+}
+
+/* Two validations and what is between them share what one may do. */
+static void a_value_and_what_is_left_without_nulls_are_one_work(void **state)
+{
+    const char *schema = "{'required':['a'],'properties':{'n':{'type':"
+                         "'integer'},'a':{'uniqueItems':true}}}";
+    const char *value = numbered(80000, "{'n':null,'a':[", "#", "]}");
+    const struct jv *left = parse(value);
+    struct error err;
+
+    (void)state;
+    assert_string_equal(fault_of(schema, value).path, "n");
+    assert_true(schema_fit(&arena, checked(schema), &left, &err));
+    assert_int_equal(jv_count(left), 1);
+    value = numbered(200000, "{'a':[", "#", "],'n':null}");
+    left = parse(value);
+    assert_string_equal(fault_of(schema, value).path, "n");
+    assert_false(schema_fit(&arena, checked(schema), &left, &err));
+    assert_non_null(strstr(err.message, "too much work"));
+}
+
 static void strict_schemas_are_closed_and_portable(void **state)
 {
     static const char *const strict[] = {
@@ -634,6 +675,8 @@ int main(void)
         TEST(many_properties_take_bounded_time),
         TEST(long_lists_are_not_searched_one_by_one),
         TEST(work_on_large_values_counts_by_their_size),
+        TEST(work_is_bounded_while_a_reference_is_followed),
+        TEST(a_value_and_what_is_left_without_nulls_are_one_work),
         TEST(strict_schemas_are_closed_and_portable),
         TEST(strict_schemas_have_at_most_ten_levels),
         TEST(keywords_that_providers_refuse_are_not_strict),

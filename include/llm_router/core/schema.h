@@ -28,6 +28,12 @@ bool schema_check(struct jv *schema, struct error *err);
 bool schema_validate(const struct jv *schema, const struct jv *value,
                      struct error *err);
 
+/* The same, but if it does not, nulls that stand for optional properties, where
+ * the schema takes no null, may be left out: `*value` is then another one. All
+ * of it is no more work than schema_validate may be. */
+bool schema_fit(struct arena *arena, const struct jv *schema,
+                const struct jv **value, struct error *err);
+
 /* Is a checked schema in the strict subset that OpenAI accepts: an object at
  * the top, every property required, additionalProperties false, no limits on
  * numbers and sizes, at most 10 levels? */
@@ -39,10 +45,5 @@ bool schema_is_strict(const struct jv *schema);
  * objects with free keys; `*strict` is then as it was. */
 bool schema_strictify(struct arena *arena, const struct jv *schema,
                       struct slice *strict);
-
-/* `value` without the nulls that stand for optional properties: where a
- * checked schema takes no null. Gives `value` itself when there are none. */
-const struct jv *schema_drop_nulls(struct arena *arena, const struct jv *schema,
-                                   const struct jv *value);
 
 #endif
