@@ -266,19 +266,6 @@ void easy_give_back(struct http *http, CURL *easy)
     http->spare[http->spare_count++] = easy;
 }
 
-bool easy_speaks_http2(CURL *easy)
-{
-    struct curl_tlssessioninfo *session = NULL;
-    const unsigned char *protocol = NULL;
-    unsigned size = 0;
-
-    curl_easy_getinfo(easy, CURLINFO_TLS_SSL_PTR, &session);
-    if (session && session->backend == CURLSSLBACKEND_OPENSSL &&
-        session->internals)
-        SSL_get0_alpn_selected(session->internals, &protocol, &size);
-    return size == 2 && memcmp(protocol, "h2", 2) == 0;
-}
-
 static const char *connect_reason(CURL *easy)
 {
     long number = 0;

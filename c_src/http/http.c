@@ -67,7 +67,6 @@ static void transfer_free(struct transfer *transfer)
 
 static void drop(struct transfer *transfer)
 {
-    list_remove(&transfer->link);
     if (transfer->lane)
         lane_remove(transfer);
     loop_timer_stop(&transfer->timer);
@@ -284,7 +283,6 @@ void transfer_start(struct transfer *transfer)
 void transfer_connected(struct transfer *transfer)
 {
     enter(transfer, PHASE_SENT, transfer->request.headers_timeout_ms);
-    lane_settle(transfer);
     if (origin_is_led_by(transfer))
         origin_reached(transfer);
 }

@@ -87,8 +87,7 @@ struct lane {
     struct loop_timer timer;
     uint64_t due_ms; /* when curl wants to be called; UINT64_MAX: never */
     size_t in_flight;
-    struct transfer *newcomer; /* of a full lane, see lane.c; or NULL */
-    uint64_t left_ms;          /* when there was none in flight any more */
+    uint64_t left_ms; /* when there was none in flight any more */
     size_t connections;
 };
 
@@ -168,11 +167,6 @@ struct origin *origin_of(struct http *http, const char *url);
 bool origin_admit(struct transfer *transfer);
 bool origin_is_led_by(const struct transfer *transfer);
 void origin_reached(struct transfer *transfer);
-/* Its transfers may share connections: the server chose HTTP/2. */
-bool origin_multiplexes(const struct transfer *transfer);
-/* Waits for origin_go_on, and a leader should there be one then. */
-void origin_hold(struct transfer *transfer);
-void origin_go_on(struct origin *origin);
 /* `outcome` NULL: cancelled. */
 void origin_left(struct transfer *transfer, const struct http_outcome *outcome);
 void origins_release(struct http *http);
@@ -180,8 +174,6 @@ void origins_release(struct http *http);
 /* lane.c */
 bool lane_add(struct http *http, struct transfer *transfer);
 void lane_remove(struct transfer *transfer);
-/* It has a connection. */
-void lane_settle(struct transfer *transfer);
 void lanes_run_due(struct http *http);
 /* Its connections are closed; it may be used again. */
 void lane_release(struct lane *lane);
@@ -197,7 +189,6 @@ CURL *easy_take(struct transfer *transfer);
 /* Gives bodies back that were sent. */
 void bodies_settle(struct http *http);
 void easy_give_back(struct http *http, CURL *easy);
-bool easy_speaks_http2(CURL *easy); /* while it is connected */
 void easy_outcome(const struct transfer *transfer, CURLcode result,
                   struct http_outcome *outcome);
 

@@ -340,34 +340,16 @@ static bool lane_open(struct lane *lane, struct http *http)
     return true;
 }
 
-/* A transfer of the same origin that a full lane took last has no connection
- * yet: its lane takes no other one until then. With as many streams on each
- * connection as the server takes, libcurl 7.88 would make another for each of
- * them: PIPEWAIT waits for the first connection alone. The leader waits for
- * nobody, because all others wait for it. */
-static bool is_being_joined(const struct lane *lane,
-                            const struct transfer *transfer)
+static struct lane *choose_lane(struct http *http, enum lane_kind kind)
 {
-    return lane->newcomer && lane->newcomer->origin == transfer->origin &&
-           origin_multiplexes(transfer) && !origin_is_led_by(transfer);
-}
-
-/* The first that is not full, or the emptiest of the others; NULL: wait. */
-static struct lane *choose_lane(struct http *http,
-                                const struct transfer *transfer)
-{
-    struct lane *lanes =
-        http->lanes[transfer->request.pausable ? LANE_PAUSABLE : LANE_SHARED];
-    struct lane *emptiest = NULL;
+    struct lane *emptiest = &http->lanes[kind][0];
 
     for (size_t i = 0; i < http->lane_count; i++) {
-        struct lane *lane = &lanes[i];
+        struct lane *lane = &http->lanes[kind][i];
 
         if (lane->in_flight < LANE_FULL)
             return lane;
-        if (is_being_joined(lane, transfer))
-            continue;
-        if (!emptiest || lane->in_flight < emptiest->in_flight)
+        if (lane->in_flight < emptiest->in_flight)
             emptiest = lane;
     }
     return emptiest;
@@ -395,21 +377,15 @@ static void limit_connections(struct lane *lane)
 
 bool lane_add(struct http *http, struct transfer *transfer)
 {
-    struct lane *lane = choose_lane(http, transfer);
+    struct lane *lane = choose_lane(
+        http, transfer->request.pausable ? LANE_PAUSABLE : LANE_SHARED);
 
-    if (!lane) {
-        origin_hold(transfer);
-        return true;
-    }
     if (!lane_open(lane, http))
         return false;
     transfer->easy = easy_take(transfer);
     if (!transfer->easy)
         return false;
     transfer->lane = lane;
-    if (lane->in_flight >= LANE_FULL && !lane->newcomer &&
-        origin_multiplexes(transfer))
-        lane->newcomer = transfer;
     lane->in_flight++;
     limit_connections(lane);
     /* curl says by on_timeout that it wants to be called at once. */
@@ -420,19 +396,10 @@ bool lane_add(struct http *http, struct transfer *transfer)
     return true;
 }
 
-void lane_settle(struct transfer *transfer)
-{
-    if (transfer->lane->newcomer != transfer)
-        return;
-    transfer->lane->newcomer = NULL;
-    origin_go_on(transfer->origin);
-}
-
 void lane_remove(struct transfer *transfer)
 {
     struct lane *lane = transfer->lane;
 
-    lane_settle(transfer);
     curl_multi_remove_handle(lane->multi, transfer->easy);
     easy_give_back(transfer->http, transfer->easy);
     transfer->easy = NULL;

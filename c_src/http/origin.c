@@ -21,8 +21,7 @@ struct origin {
     struct list queue;
     uint64_t fresh_until_ms; /* 0: nothing known */
     bool secure;
-    bool multiplexes; /* as the last leader found */
-    bool numeric;     /* an address: nothing to resolve */
+    bool numeric; /* an address: nothing to resolve */
 };
 
 static size_t authority_start(const char *url)
@@ -118,25 +117,7 @@ void origin_reached(struct transfer *transfer)
     struct origin *origin = transfer->origin;
 
     origin->fresh_until_ms = loop_now_ms(origin->http->loop) + FRESH_MS;
-    origin->multiplexes = origin->secure && easy_speaks_http2(transfer->easy);
     release_queue(origin);
-}
-
-bool origin_multiplexes(const struct transfer *transfer)
-{
-    return transfer->origin && transfer->origin->multiplexes &&
-           !transfer->request.pausable;
-}
-
-void origin_hold(struct transfer *transfer)
-{
-    list_append(&transfer->origin->queue, &transfer->link);
-}
-
-void origin_go_on(struct origin *origin)
-{
-    if (!origin->leader)
-        release_queue(origin);
 }
 
 void origin_left(struct transfer *transfer, const struct http_outcome *outcome)

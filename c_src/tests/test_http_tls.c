@@ -547,15 +547,11 @@ static void a_layer_that_ends_while_certificates_are_read_is_fine(void **state)
 
 /* HTTP/2 */
 
-static atomic_bool answers_are_held;
-
 static void answer_each(struct server *server, int peer, int number)
 {
     (void)number;
     while (server_read(server, peer)) {
-        do {
-            sleep_ms(20);
-        } while (answers_are_held);
+        sleep_ms(20);
         if (!server_say(peer,
                         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"))
             return;
@@ -859,38 +855,6 @@ static void a_cold_burst_shares_few_http2_connections(void **state)
     assert_in_range(http_stats(http).connections_opened, 1, 10);
 }
 
-/* Two lanes of 125, and the server takes 100 streams on a connection: two for
- * each lane, though all that come while the second is made could use one. */
-static void full_lanes_open_one_connection_at_a_time(void **state)
-{
-    enum { MANY = 250 };
-    const struct http_options options = {
-        .max_connections_per_host = 128,
-        .max_idle_connections = 100,
-        .max_idle_age_s = 60,
-        .ca_file = path_of("ca.pem"),
-    };
-    static struct call calls[MANY];
-    struct call first = {0};
-
-    (void)state;
-    need_proxy();
-    http_free(http);
-    http = http_new(&loop, &options);
-    submit(&first, proxy_url);
-    loop_run(&loop);
-    answers_are_held = true;
-    for (int i = 0; i < MANY; i++)
-        submit(&calls[i], proxy_url);
-    while (proxy.behind->requests < 1 + MANY)
-        run_for(10);
-    answers_are_held = false;
-    loop_run(&loop);
-    for (int i = 0; i < MANY; i++)
-        assert_int_equal(calls[i].outcome.end, HTTP_WHOLE);
-    assert_int_equal(http_stats(http).connections_opened, 4);
-}
-
 static void a_cancelled_http2_stream_leaves_the_others_alone(void **state)
 {
     enum { MANY = 20 };
@@ -1021,7 +985,6 @@ int main(void)
         cmocka_unit_test(a_server_that_is_not_tls_is_named),
         cmocka_unit_test(a_layer_that_ends_while_certificates_are_read_is_fine),
         HTTP2(a_cold_burst_shares_few_http2_connections),
-        HTTP2(full_lanes_open_one_connection_at_a_time),
         HTTP2(a_cancelled_http2_stream_leaves_the_others_alone),
         HTTP2(what_is_paused_leaves_http2_to_the_others),
         HTTP2(a_dead_http2_connection_is_noticed),

@@ -10,8 +10,7 @@
  * transfer: the first is filled with 64 transfers before the next is used, so
  * that few calls share few connections.
  * A burst to a host that was not used for a minute waits for its first
- * connection, and with HTTP/2 for a further one while one is made. SIGPIPE must
- * be ignored by the program. */
+ * connection. SIGPIPE must be ignored by the program. */
 #ifndef LLM_ROUTER_HTTP_HTTP_H
 #define LLM_ROUTER_HTTP_HTTP_H
 
