@@ -9,6 +9,7 @@ enum {
     FUEL = 200000,        /* steps along such chains, in all */
     KEYWORDS_MAX = 10000, /* and subschemas, in the whole schema */
     STRICT_DEPTH = 10,    /* what OpenAI takes */
+    TYPES_MAX = 7,        /* each once */
 };
 
 static const struct keyword keywords[] = {
@@ -208,7 +209,7 @@ static bool check_types(struct check *check, struct jv *type)
         name_null(&type->as.array.items[i]);
     ok = type->type == JV_STRING
              ? schema_type_exists(type->as.string)
-             : type->type == JV_ARRAY && type->as.array.count > 0;
+             : jv_count(type) > 0 && jv_count(type) <= TYPES_MAX;
     for (size_t i = 0; ok && i < jv_count(type); i++)
         ok = schema_type_exists(jv_string(jv_at(type, i)));
     return ok || refuse(check, "must be null, boolean, integer, number, "

@@ -206,9 +206,11 @@ static bool check_member(struct validation *v, const struct schema_rules *rules,
     const struct jv *properties = rules->properties;
     const struct jv *rule;
 
-    if (!spend(v, MEMBER_COST + member->key.size / BYTES_A_STEP))
+    if (!spend(v, MEMBER_COST))
         return false;
     rule = schema_property(v->work, properties, member->key);
+    if (v->work->exhausted)
+        return give_up(v);
     if (!rule)
         rule = rules->additional_properties;
     if (!rule)

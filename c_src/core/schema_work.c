@@ -247,10 +247,13 @@ bool schema_contains(struct schema_work *work, const struct jv *list,
 const struct jv *schema_property(struct schema_work *work,
                                  const struct jv *properties, struct slice key)
 {
-    const struct entry entry = {hash_text(key), &key, NULL};
+    struct entry entry = {.key = &key};
 
+    if (!schema_spend(work, key.size / BYTES_A_STEP))
+        return NULL;
     if (jv_count(properties) <= FEW)
         return schema_member(properties, key);
+    entry.hash = hash_text(key);
     return find(work, table_of(work, properties), &entry)->value;
 }
 

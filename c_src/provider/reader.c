@@ -57,7 +57,8 @@ struct reader {
     enum finish_reason finish;
     enum provider_progress progress; /* of this feed */
     struct provider_failure *failure;
-    size_t fed; /* bytes */
+    size_t fed;   /* bytes */
+    size_t taken; /* of them: text, refusal, arguments */
     struct sse_parser sse;
     struct pattern pattern;
     struct arena scratch;    /* of the event in hand */
@@ -170,7 +171,7 @@ void reader_free(struct reader *reader)
 
 size_t reader_size(const struct reader *reader)
 {
-    return reader->fed;
+    return reader->form == DOCUMENT ? reader->fed : reader->taken;
 }
 
 struct slice reader_text(const struct reader *reader)
@@ -308,6 +309,7 @@ static void add_text(struct reader *reader, struct buf *to, struct slice text)
     if (to->capacity == 0)
         buf_reserve(to, FIRST_TEXT);
     buf_append_slice(to, text);
+    reader->taken += text.size;
     useful(reader);
     if (to->failed)
         fail_large(reader);

@@ -131,29 +131,34 @@ static bool is_mute(const struct job *job)
                MUTE_MS;
 }
 
+static int64_t used_tokens(const struct usage *usage)
+{
+    return usage->total_tokens;
+}
+
 void ask_abort(struct job *job)
 {
     bool mute = is_mute(job);
+    const struct usage *usage = &USAGE_UNKNOWN;
+    double cost = NAN;
 
-    if (job->attempt)
+    if (job->attempt) {
+        usage = attempt_usage(job->attempt);
+        cost = account_for(job, usage, slice_of(NULL));
         record_call(job, job->attempt,
-                    &(struct call_end){ERR_CANCELLED, &USAGE_UNKNOWN, NAN});
+                    &(struct call_end){ERR_CANCELLED, usage, cost});
+    }
     settle(job, &(struct supply_outcome){
                     .end = mute ? SUPPLY_FAILED : SUPPLY_BLAMELESS,
                     .error = mute ? ERR_TIMEOUT : ERR_CANCELLED,
                     .retry_after_ms = -1,
-                    .tokens = -1,
-                    .cost_usd = NAN,
+                    .tokens = used_tokens(usage),
+                    .cost_usd = cost,
                     .latency_ms = -1,
                     .limits = RATE_LIMITS_UNKNOWN,
                 });
     attempt_free(job->attempt);
     job->attempt = NULL;
-}
-
-static int64_t used_tokens(const struct usage *usage)
-{
-    return usage->total_tokens;
 }
 
 static void settle_answer(struct job *job, const struct attempt *attempt,

@@ -6,7 +6,7 @@
  * this long to end it, so that the connection can be used again. */
 enum { LINGER_MS = 1000 };
 
-/* Reading so many bytes, judging what they say and passing it on are a turn of
+/* Reading what so many bytes say, judging it and passing it on are a turn of
  * the loop each. */
 enum { LARGE_ANSWER = 64 * 1024 };
 
@@ -367,6 +367,15 @@ void attempt_free(struct attempt *attempt)
 bool attempt_has_answer(const struct attempt *attempt)
 {
     return attempt->reader != NULL;
+}
+
+const struct usage *attempt_usage(const struct attempt *attempt)
+{
+    const struct ended *ended = attempt->ended;
+
+    return !ended      ? &USAGE_UNKNOWN
+           : ended->ok ? &ended->completion.usage
+                       : &ended->failure.usage;
 }
 
 bool attempt_is_large(const struct attempt *attempt)

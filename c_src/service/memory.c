@@ -12,7 +12,7 @@
  *
  * A connection that is kept for the next call holds up to 80 KiB (TLS, HTTP/2),
  * and libcurl looks at the age of those only when their lane is used again.
- * They are closed later, when nobody came back. */
+ * They are closed later, a lane a turn, until there is none that is old. */
 
 enum {
     FEW = 64,    /* what they leave is not worth it */
@@ -22,10 +22,9 @@ enum {
     CLOSE_MS = 100 * 1000, /* longer than connections are kept */
 };
 
-static void give_back(struct service *service)
+static void give_back(struct service *service, uint64_t now)
 {
     struct memory *memory = &service->memory;
-    uint64_t now = loop_now_ms(&service->loop);
 
     mem_trim();
     memory->most = service->in_flight;
@@ -41,6 +40,22 @@ static bool is_time(const struct service *service, uint64_t now_ms)
            (memory->most >= FEW && now_ms - memory->busy_ms >= CALM_MS);
 }
 
+/* False: there is more to close in the next turn. */
+static bool close_old(struct service *service, uint64_t now)
+{
+    struct memory *memory = &service->memory;
+
+    if (http_close_unused(service->upstream.http)) {
+        memory->closed = true;
+        return false;
+    }
+    if (memory->closed)
+        mem_trim();
+    memory->close_ms = memory->closed ? now + CLOSE_MS : 0;
+    memory->closed = false;
+    return true;
+}
+
 static void look(void *context)
 {
     struct service *service = context;
@@ -51,14 +66,11 @@ static void look(void *context)
         memory->busy_ms = now;
     memory->lately = service->in_flight;
     if (is_time(service, now)) {
-        give_back(service);
-    } else if (memory->close_ms != 0 && now >= memory->close_ms) {
-        if (http_close_unused(service->upstream.http)) {
-            loop_timer_start(&service->loop, &memory->timer, 0, look, service);
-            return;
-        }
-        give_back(service);
-        memory->close_ms = 0;
+        give_back(service, now);
+    } else if (memory->close_ms != 0 && now >= memory->close_ms &&
+               !close_old(service, now)) {
+        loop_timer_start(&service->loop, &memory->timer, 0, look, service);
+        return;
     }
     if (memory->most >= FEW || memory->close_ms != 0)
         loop_timer_start(&service->loop, &memory->timer, LOOK_MS, look,

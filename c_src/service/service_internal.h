@@ -39,6 +39,7 @@ struct memory {
     size_t lately;     /* the same since the timer came last */
     uint64_t busy_ms;  /* when they were more than half of `most` */
     uint64_t close_ms; /* when unused connections are closed; 0: never */
+    bool closed;       /* some, since then */
 };
 
 struct service {

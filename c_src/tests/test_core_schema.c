@@ -514,6 +514,18 @@ static void work_is_bounded_while_a_reference_is_followed(void **state)
     assert_non_null(strstr(err.message, "too much work"));
 }
 
+static void types_are_named_once(void **state)
+{
+    struct error err;
+
+    (void)state;
+    assert_false(
+        schema_check(parse(nested(1, "{'type':['null'",
+                                  nested(100000, ",'null'", "", ""), "]}")),
+                     &err));
+    assert_string_equal(err.path, "type");
+}
+
 /* Two validations and what is between them share what one may do. */
 static void a_value_and_what_is_left_without_nulls_are_one_work(void **state)
 {
@@ -676,6 +688,7 @@ int main(void)
         TEST(long_lists_are_not_searched_one_by_one),
         TEST(work_on_large_values_counts_by_their_size),
         TEST(work_is_bounded_while_a_reference_is_followed),
+        TEST(types_are_named_once),
         TEST(a_value_and_what_is_left_without_nulls_are_one_work),
         TEST(strict_schemas_are_closed_and_portable),
         TEST(strict_schemas_have_at_most_ten_levels),

@@ -245,6 +245,33 @@ static void work_is_bounded(void **state)
     without_nulls(schema, parse(arena_text(&arena, arena_keep(&arena, &buf))));
 }
 
+/* Each alternative looks for the name. */
+static void work_on_long_names_counts_by_their_size(void **state)
+{
+    enum { LONG = 1000000 };
+    char *name = arena_alloc(&arena, LONG);
+    struct jv_member member = {.key = slice_make(name, LONG)};
+    struct jv value = {.type = JV_OBJECT,
+                       .as.object = {.members = &member, .count = 1}};
+    struct schema_work work;
+    struct buf buf;
+
+    (void)state;
+    memset(name, 'n', LONG);
+    buf_init(&buf, SIZE_MAX);
+    buf_append_text(&buf, "{'anyOf':[false");
+    for (int i = 0; i < 500; i++)
+        buf_append_text(&buf, ",{'required':['z'],'properties':{'a':{},'b':{},"
+                              "'c':{},'d':{},'e':{},'f':{},'g':{},'h':{},"
+                              "'i':{}}}");
+    buf_append_text(&buf, "]}");
+    schema_work_init(&work,
+                     checked(arena_text(&arena, arena_keep(&arena, &buf))));
+    schema_drop_nulls(&work, &arena, &value);
+    assert_true(work.exhausted);
+    schema_work_release(&work);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -261,6 +288,7 @@ int main(void)
         TEST(of_alternatives_the_one_that_fits_decides),
         TEST(a_value_without_such_nulls_is_the_same),
         TEST(work_is_bounded),
+        TEST(work_on_long_names_counts_by_their_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -79,6 +79,26 @@ static void comments_without_end_are_too_large(void **state)
     assert_int_equal(bed.failure.error.code, ERR_TOO_LARGE);
 }
 
+/* What is around the text was read as it came. */
+static void of_a_stream_only_the_text_is_left_to_the_end(void **state)
+{
+    static const char chunk[] =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},"
+        "\"finish_reason\":null}],\"system_fingerprint\":\"0123456789\"}\n\n";
+    struct reader *reader = bed_reader(200);
+
+    (void)state;
+    bed_header("content-type", "text/event-stream");
+    for (int i = 0; i < 100; i++)
+        reader_feed(reader, slice_of(chunk));
+    assert_int_equal(reader_size(reader), 100 * strlen("word "));
+    bed_close(reader, false);
+    reader = bed_reader(200);
+    reader_feed(reader, slice_of("{\"choices\":["));
+    assert_int_equal(reader_size(reader), strlen("{\"choices\":["));
+    bed_close(reader, false);
+}
+
 static void the_first_failure_counts(void **state)
 {
     struct reader *reader = bed_reader(200);
@@ -447,6 +467,7 @@ int main(void)
         TEST(an_error_may_be_a_list),
         TEST(a_document_of_too_many_values_is_too_large),
         TEST(comments_without_end_are_too_large),
+        TEST(of_a_stream_only_the_text_is_left_to_the_end),
         TEST(the_first_failure_counts),
         TEST(a_model_name_without_end_is_not_believed),
         TEST(chunks_that_are_alike_are_read_like_others),

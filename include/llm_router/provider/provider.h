@@ -126,7 +126,7 @@ struct reader *reader_new(const struct dialect *dialect, struct arena *arena,
 
 enum provider_progress reader_feed(struct reader *reader, struct slice bytes);
 
-/* The bytes that it was fed. */
+/* The bytes that are left to the end: of a stream only what it said. */
 size_t reader_size(const struct reader *reader);
 
 /* The answer's text so far, for streams; it only grows, and moves. */

@@ -64,6 +64,9 @@ bool attempt_has_answer(const struct attempt *attempt);
  */
 bool attempt_is_large(const struct attempt *attempt);
 
+/* What an answer took that was read and not yet told of; else unknown. */
+const struct usage *attempt_usage(const struct attempt *attempt);
+
 /* What the provider said of our limits, and how long the first token took;
  * < 0: none came. */
 const struct rate_limits *attempt_limits(const struct attempt *attempt);
